@@ -1,0 +1,55 @@
+# What every target shares, and the two functions that declare the parts of the house.
+
+add_library(veneer_flags INTERFACE)
+target_compile_options(veneer_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast
+  -Wnon-virtual-dtor -Woverloaded-virtual -Wnull-dereference -Wundef -Wcast-qual -Wextra-semi
+  -Werror -fno-strict-aliasing -fstack-protector-strong)
+target_compile_definitions(veneer_flags INTERFACE _GLIBCXX_ASSERTIONS _GNU_SOURCE)
+target_include_directories(veneer_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
+
+if(VENEER_SANITIZE)
+  target_compile_options(veneer_flags INTERFACE
+    -fsanitize=${VENEER_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(veneer_flags INTERFACE -fsanitize=${VENEER_SANITIZE})
+endif()
+if(VENEER_FUZZ)
+  target_compile_options(veneer_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# veneer_module(base SOURCES error.cc ... TESTS error_test.cc ... LINK stream OpenSSL::Crypto ...)
+# One directory of src/ is one static library, veneer_<name>; its unit tests are one executable, <name>_test,
+# which needs no root. A LINK entry that names another directory means that directory's library.
+function(veneer_module name)
+  cmake_parse_arguments(arg "" "" "SOURCES;TESTS;LINK" ${ARGN})
+  set(links)
+  foreach(link IN LISTS arg_LINK)
+    if(IS_DIRECTORY ${PROJECT_SOURCE_DIR}/src/${link})
+      list(APPEND links veneer_${link})
+    else()
+      list(APPEND links ${link})
+    endif()
+  endforeach()
+  add_library(veneer_${name} STATIC ${arg_SOURCES})
+  target_link_libraries(veneer_${name} PUBLIC veneer_flags fmt::fmt Threads::Threads ${links})
+  if(arg_TESTS)
+    add_executable(${name}_test ${arg_TESTS})
+    target_link_libraries(${name}_test PRIVATE veneer_${name} GTest::gtest_main)
+    add_test(NAME unit.${name} COMMAND ${name}_test)
+    set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 120)
+  endif()
+endfunction()
+
+# veneer_root_test(suite.overlay SOURCES ... LINK ...): a GoogleTest program that needs root and real mounts.
+# It is run in a mount namespace of its own, so that nothing it mounts outlives it.
+function(veneer_root_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  string(REPLACE "." "_" target ${name}_test)
+  add_executable(${target} ${arg_SOURCES})
+  target_link_libraries(${target} PRIVATE ${arg_LINK} GTest::gtest_main)
+  add_test(NAME ${name} COMMAND unshare --mount --propagation private $<TARGET_FILE:${target}>)
+  set_tests_properties(${name} PROPERTIES LABELS root TIMEOUT ${arg_TIMEOUT})
+endfunction()

@@ -1,0 +1,428 @@
+#include "base/at.h"
+
+#include <dirent.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/failpoint.h"
+
+namespace veneer {
+
+namespace {
+
+// Lets a failpoint take the place of a call that changes something.
+template <typename Call>
+auto guarded(const char* name, Call call) -> decltype(call()) {
+  if (const int error_number = failpoint::hit(name)) [[unlikely]] {
+    errno = error_number;
+    return -1;
+  }
+  return call();
+}
+
+bool is_absent(int error_number) { return error_number == ENOENT || error_number == ENOTDIR; }
+
+int raw_open(int dir, PathView path, int flags, mode_t mode) {
+  if ((flags & O_PATH) == 0) flags |= O_NOFOLLOW;
+  const auto call = [&] { return ::openat(dir, path.c_str(), flags | O_CLOEXEC, mode); };
+  return (flags & O_CREAT) != 0 ? guarded("openat", call) : call();
+}
+
+std::optional<UniqueFd> resolve(int root, PathView path, int flags, uint64_t how) {
+  open_how request{};
+  request.flags = static_cast<__u64>(flags | O_CLOEXEC);
+  request.resolve = how | RESOLVE_NO_MAGICLINKS;
+  for (;;) {
+    const long fd = ::syscall(SYS_openat2, root, path.c_str(), &request, sizeof(request));
+    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    // openat2(2): a rename elsewhere on the way can make the kernel unsure; it asks to try again.
+    if (errno == EAGAIN || errno == EINTR) continue;
+    if (is_absent(errno)) return std::nullopt;
+    if (errno == ELOOP && (how & RESOLVE_NO_SYMLINKS) != 0) return std::nullopt;
+    fail_errno(errno, "openat2 {}", path.c_str());
+  }
+}
+
+// There is no *at() call for extended attributes before Linux 6.13; the link in /proc names the
+// directory without a race, and the l-calls do not follow the last component.
+class ProcPath {
+ public:
+  ProcPath(int dir, PathView path) {
+    const auto result =
+        fmt::format_to_n(text_.data(), text_.size() - 1, "/proc/self/fd/{}/{}", dir, path.c_str());
+    if (result.size >= text_.size())
+      fail(Code::invalid_argument, "path too long: {}", path.c_str());
+    *result.out = '\0';
+  }
+  const char* c_str() const { return text_.data(); }
+
+ private:
+  std::array<char, PATH_MAX + 32> text_;
+};
+
+}  // namespace
+
+UniqueFd open_root(const std::string& path, int flags) {
+  return UniqueFd(check(::open(path.c_str(), flags | O_CLOEXEC), "open {}", path));
+}
+
+std::string path_of(int fd) {
+  std::string target(PATH_MAX, '\0');
+  const std::string proc = fmt::format("/proc/self/fd/{}", fd);
+  const ssize_t size =
+      check(::readlink(proc.c_str(), target.data(), target.size()), "readlink {}", proc);
+  target.resize(static_cast<size_t>(size));
+  return target;
+}
+
+UniqueFd open_at(int dir, PathView path, int flags, mode_t mode) {
+  return UniqueFd(check(raw_open(dir, path, flags, mode), "open {}", path.c_str()));
+}
+
+std::optional<UniqueFd> maybe_open_at(int dir, PathView path, int flags) {
+  UniqueFd fd(raw_open(dir, path, flags, 0));
+  if (fd) return fd;
+  if (is_absent(errno)) return std::nullopt;
+  fail_errno(errno, "open {}", path.c_str());
+}
+
+UniqueFd open_dir_at(int dir, PathView path) { return open_at(dir, path, O_RDONLY | O_DIRECTORY); }
+
+std::optional<UniqueFd> maybe_open_dir_at(int dir, PathView path) {
+  return maybe_open_at(dir, path, O_RDONLY | O_DIRECTORY);
+}
+
+std::optional<UniqueFd> maybe_resolve_in_root(int root, PathView path, int flags) {
+  return resolve(root, path, flags, RESOLVE_IN_ROOT);
+}
+
+std::optional<UniqueFd> maybe_resolve_beneath(int root, PathView path, int flags) {
+  return resolve(root, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+}
+
+UniqueFd dup_fd(int fd) {
+  return UniqueFd(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "duplicate a descriptor"));
+}
+
+struct stat stat_fd(int fd) {
+  struct stat st;
+  check(::fstat(fd, &st), "fstat");
+  return st;
+}
+
+struct stat stat_at(int dir, PathView path) {
+  struct stat st;
+  check(::fstatat(dir, path.c_str(), &st, AT_SYMLINK_NOFOLLOW), "stat {}", path.c_str());
+  return st;
+}
+
+std::optional<struct stat> maybe_stat_at(int dir, PathView path) {
+  struct stat st;
+  if (::fstatat(dir, path.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return st;
+  if (is_absent(errno)) return std::nullopt;
+  fail_errno(errno, "stat {}", path.c_str());
+}
+
+bool exists_at(int dir, PathView path) { return maybe_stat_at(dir, path).has_value(); }
+
+std::string read_link_at(int dir, PathView path) {
+  std::string target(PATH_MAX, '\0');
+  const ssize_t size = check(::readlinkat(dir, path.c_str(), target.data(), target.size()),
+                             "readlink {}", path.c_str());
+  target.resize(static_cast<size_t>(size));
+  return target;
+}
+
+std::optional<std::string> maybe_read_file_at(int dir, PathView path, uint64_t limit) {
+  const std::optional<UniqueFd> file = maybe_open_at(dir, path, O_RDONLY);
+  if (!file) return std::nullopt;
+  std::string text;
+  std::array<std::byte, 16384> buffer;
+  while (const size_t size = read_some(file->get(), buffer)) {
+    if (text.size() + size > limit)
+      fail(Code::resource_exhausted, "{} is larger than {} bytes", path.c_str(), limit);
+    text.append(reinterpret_cast<const char*>(buffer.data()), size);
+  }
+  return text;
+}
+
+std::string read_file_at(int dir, PathView path, uint64_t limit) {
+  std::optional<std::string> text = maybe_read_file_at(dir, path, limit);
+  if (!text) fail_errno(ENOENT, "open {}", path.c_str());
+  return std::move(*text);
+}
+
+void make_dir_at(int dir, PathView path, mode_t mode) {
+  check(guarded("mkdirat", [&] { return ::mkdirat(dir, path.c_str(), mode); }), "mkdir {}",
+        path.c_str());
+  if ((stat_at(dir, path).st_mode & 07777) != mode) chmod_at(dir, path, mode);
+}
+
+void make_symlink_at(const std::string& target, int dir, PathView path) {
+  check(guarded("symlinkat", [&] { return ::symlinkat(target.c_str(), dir, path.c_str()); }),
+        "symlink {}", path.c_str());
+}
+
+void make_node_at(int dir, PathView path, mode_t mode, dev_t device) {
+  check(guarded("mknodat", [&] { return ::mknodat(dir, path.c_str(), mode, device); }), "mknod {}",
+        path.c_str());
+}
+
+bool try_link_at(int from_dir, PathView from, int to_dir, PathView to) {
+  const int result =
+      guarded("linkat", [&] { return ::linkat(from_dir, from.c_str(), to_dir, to.c_str(), 0); });
+  if (result < 0 && errno == EMLINK) return false;
+  check(result, "link {} to {}", to.c_str(), from.c_str());
+  return true;
+}
+
+void link_at(int from_dir, PathView from, int to_dir, PathView to) {
+  if (!try_link_at(from_dir, from, to_dir, to))
+    fail_errno(EMLINK, "link {} to {}", to.c_str(), from.c_str());
+}
+
+void unlink_at(int dir, PathView path) {
+  check(guarded("unlinkat", [&] { return ::unlinkat(dir, path.c_str(), 0); }), "unlink {}",
+        path.c_str());
+}
+
+void remove_dir_at(int dir, PathView path) {
+  check(guarded("rmdir", [&] { return ::unlinkat(dir, path.c_str(), AT_REMOVEDIR); }), "rmdir {}",
+        path.c_str());
+}
+
+namespace {
+
+void rename_with(int from_dir, PathView from, int to_dir, PathView to, unsigned flags) {
+  check(guarded("renameat2",
+                [&] { return ::renameat2(from_dir, from.c_str(), to_dir, to.c_str(), flags); }),
+        "rename {} to {}", from.c_str(), to.c_str());
+}
+
+}  // namespace
+
+void rename_at(int from_dir, PathView from, int to_dir, PathView to) {
+  rename_with(from_dir, from, to_dir, to, RENAME_NOREPLACE);
+}
+
+void replace_at(int from_dir, PathView from, int to_dir, PathView to) {
+  rename_with(from_dir, from, to_dir, to, 0);
+}
+
+void exchange_at(int from_dir, PathView from, int to_dir, PathView to) {
+  rename_with(from_dir, from, to_dir, to, RENAME_EXCHANGE);
+}
+
+void write_file_at(int dir, PathView path, std::string_view text, mode_t mode) {
+  const UniqueFd file = open_at(dir, path, O_WRONLY | O_CREAT | O_EXCL, mode);
+  write_all(file.get(), std::as_bytes(std::span(text)));
+}
+
+void chown_at(int dir, PathView path, uid_t uid, gid_t gid) {
+  check(guarded("fchownat",
+                [&] { return ::fchownat(dir, path.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW); }),
+        "chown {}", path.c_str());
+}
+
+void chown_fd(int fd, uid_t uid, gid_t gid) {
+  check(guarded("fchown", [&] { return ::fchown(fd, uid, gid); }), "chown");
+}
+
+void chmod_at(int dir, PathView path, mode_t mode) {
+  // fchmodat(2) with AT_SYMLINK_NOFOLLOW needs Linux 6.6; an O_PATH descriptor does it before.
+  const UniqueFd file = open_at(dir, path, O_PATH | O_NOFOLLOW);
+  if (S_ISLNK(stat_fd(file.get()).st_mode)) fail_errno(EOPNOTSUPP, "chmod {}", path.c_str());
+  const std::string proc = fmt::format("/proc/self/fd/{}", file.get());
+  check(guarded("chmod", [&] { return ::chmod(proc.c_str(), mode); }), "chmod {}", path.c_str());
+}
+
+void chmod_fd(int fd, mode_t mode) {
+  check(guarded("fchmod", [&] { return ::fchmod(fd, mode); }), "chmod");
+}
+
+void set_times_at(int dir, PathView path, const timespec& access, const timespec& modify) {
+  const std::array<timespec, 2> times{access, modify};
+  check(guarded("utimensat",
+                [&] {
+                  return ::utimensat(dir, path.c_str(), times.data(), AT_SYMLINK_NOFOLLOW);
+                }),
+        "set times of {}", path.c_str());
+}
+
+void set_times_fd(int fd, const timespec& access, const timespec& modify) {
+  const std::array<timespec, 2> times{access, modify};
+  check(guarded("futimens", [&] { return ::futimens(fd, times.data()); }), "set times");
+}
+
+std::optional<std::string> maybe_xattr_at(int dir, PathView path, const char* name) {
+  const ProcPath proc(dir, path);
+  std::string value(256, '\0');
+  for (;;) {
+    const ssize_t size = ::lgetxattr(proc.c_str(), name, value.data(), value.size());
+    if (size >= 0) {
+      value.resize(static_cast<size_t>(size));
+      return value;
+    }
+    if (errno == ENODATA || errno == EOPNOTSUPP) return std::nullopt;
+    if (errno != ERANGE || value.size() >= XATTR_SIZE_MAX)
+      fail_errno(errno, "getxattr {} of {}", name, path.c_str());
+    value.resize(XATTR_SIZE_MAX);
+  }
+}
+
+std::vector<Xattr> read_xattrs_at(int dir, PathView path) {
+  const ProcPath proc(dir, path);
+  std::array<char, XATTR_LIST_MAX> names;
+  const ssize_t size = ::llistxattr(proc.c_str(), names.data(), names.size());
+  if (size == 0 || (size < 0 && errno == EOPNOTSUPP)) return {};
+  check(size, "listxattr {}", path.c_str());
+  std::vector<Xattr> xattrs;
+  for (const char* name = names.data(); name < names.data() + size; name += std::strlen(name) + 1)
+    if (std::optional<std::string> value = maybe_xattr_at(dir, path, name))
+      xattrs.push_back({name, std::move(*value)});
+  std::ranges::sort(xattrs);
+  return xattrs;
+}
+
+void set_xattr_at(int dir, PathView path, const char* name, std::string_view value) {
+  const ProcPath proc(dir, path);
+  check(guarded("lsetxattr",
+                [&] { return ::lsetxattr(proc.c_str(), name, value.data(), value.size(), 0); }),
+        "setxattr {} of {}", name, path.c_str());
+}
+
+void remove_xattr_at(int dir, PathView path, const char* name) {
+  const ProcPath proc(dir, path);
+  check(guarded("lremovexattr", [&] { return ::lremovexattr(proc.c_str(), name); }),
+        "removexattr {} of {}", name, path.c_str());
+}
+
+size_t read_some(int fd, std::span<std::byte> buffer) {
+  for (;;) {
+    const ssize_t size = ::read(fd, buffer.data(), buffer.size());
+    if (size < 0 && errno == EINTR) continue;
+    return static_cast<size_t>(check(size, "read"));
+  }
+}
+
+size_t read_some_at(int fd, std::span<std::byte> buffer, uint64_t offset) {
+  for (;;) {
+    const ssize_t size =
+        ::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(offset));
+    if (size < 0 && errno == EINTR) continue;
+    return static_cast<size_t>(check(size, "read"));
+  }
+}
+
+void write_all(int fd, Bytes bytes) {
+  while (!bytes.empty()) {
+    const ssize_t size =
+        guarded("write", [&] { return ::write(fd, bytes.data(), bytes.size()); });
+    if (size < 0 && errno == EINTR) continue;
+    bytes = bytes.subspan(static_cast<size_t>(check(size, "write")));
+  }
+}
+
+void write_all_at(int fd, Bytes bytes, uint64_t offset) {
+  while (!bytes.empty()) {
+    const ssize_t size = guarded("pwrite", [&] {
+      return ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    });
+    if (size < 0 && errno == EINTR) continue;
+    bytes = bytes.subspan(static_cast<size_t>(check(size, "write")));
+    offset += static_cast<uint64_t>(size);
+  }
+}
+
+void set_size(int fd, uint64_t size) {
+  check(guarded("ftruncate", [&] { return ::ftruncate(fd, static_cast<off_t>(size)); }),
+        "set the size to {}", size);
+}
+
+namespace {
+
+void copy_segment(int from, int to, off_t begin, off_t end) {
+  off_t out = begin;
+  while (begin < end) {
+    const auto room = static_cast<size_t>(end - begin);
+    const ssize_t size = guarded("copy_file_range",
+                                 [&] { return ::copy_file_range(from, &begin, to, &out, room, 0); });
+    if (size > 0) continue;
+    if (size == 0) fail(Code::failed_precondition, "a file shrank while it was copied");
+    if (errno == EINTR) continue;
+    // Across file systems before Linux 5.3, and on some pairs of file systems still.
+    if (errno != EXDEV && errno != EOPNOTSUPP && errno != EINVAL) fail_errno(errno, "copy data");
+    std::array<std::byte, 65536> buffer;
+    const size_t got = read_some_at(from, std::span(buffer).first(std::min(room, buffer.size())),
+                                    static_cast<uint64_t>(begin));
+    if (got == 0) fail(Code::failed_precondition, "a file shrank while it was copied");
+    write_all_at(to, std::span(buffer).first(got), static_cast<uint64_t>(out));
+    begin += static_cast<off_t>(got);
+    out += static_cast<off_t>(got);
+  }
+}
+
+}  // namespace
+
+void copy_data(int from, int to) {
+  const off_t size = stat_fd(from).st_size;
+  off_t at = 0;
+  while (at < size) {
+    const off_t data = ::lseek(from, at, SEEK_DATA);
+    if (data < 0 && errno == ENXIO) break;  // only a hole is left
+    check(data, "seek data");
+    const off_t hole = check(::lseek(from, data, SEEK_HOLE), "seek hole");
+    copy_segment(from, to, data, std::min(hole, size));
+    at = hole;
+  }
+  set_size(to, static_cast<uint64_t>(size));
+}
+
+void sync_fd(int fd) {
+  check(guarded("fsync", [&] { return ::fsync(fd); }), "fsync");
+}
+
+void sync_data(int fd) {
+  check(guarded("fdatasync", [&] { return ::fdatasync(fd); }), "fdatasync");
+}
+
+void sync_file_system(int fd) {
+  check(guarded("syncfs", [&] { return ::syncfs(fd); }), "syncfs");
+}
+
+DirReader::DirReader(int dir) : dir_(dir), buffer_(32768) {
+  check(::lseek(dir_, 0, SEEK_SET), "rewind a directory");
+}
+
+std::optional<DirEntry> DirReader::next() {
+  for (;;) {
+    if (at_ == end_) {
+      end_ = static_cast<size_t>(
+          check(::getdents64(dir_, buffer_.data(), buffer_.size()), "read a directory"));
+      at_ = 0;
+      if (end_ == 0) return std::nullopt;
+    }
+    const auto* entry = reinterpret_cast<const dirent64*>(buffer_.data() + at_);
+    at_ += entry->d_reclen;
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") return DirEntry(entry->d_name, entry->d_type);
+  }
+}
+
+std::vector<std::string> list_dir(int dir) {
+  std::vector<std::string> names;
+  DirReader reader(dir);
+  while (const std::optional<DirEntry> entry = reader.next()) names.emplace_back(entry->name());
+  std::ranges::sort(names);
+  return names;
+}
+
+}  // namespace veneer

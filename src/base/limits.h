@@ -1,0 +1,39 @@
+// Every limit on what comes from outside: tars, images, sockets. docs/FORMAT.md repeats them.
+// A value of N means that N is accepted and N + 1 refused; each has a test at both.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace veneer::limits {
+
+// NAME_MAX and PATH_MAX - 1: what every Linux file system and every system call takes.
+inline constexpr size_t kNameBytes = 255;
+inline constexpr size_t kPathBytes = 4095;
+// Deeper trees than this do not occur, and each level costs a file descriptor or a stack frame.
+inline constexpr size_t kPathDepth = 1024;
+inline constexpr size_t kLinkTargetBytes = 4095;
+
+// One extended header (PAX 'x' or 'g', GNU 'L' or 'K') of a tar entry.
+inline constexpr uint64_t kExtendedHeaderBytes = 1 << 20;
+// XATTR_SIZE_MAX, XATTR_NAME_MAX and XATTR_LIST_MAX of linux/limits.h.
+inline constexpr size_t kXattrValueBytes = 65536;
+inline constexpr size_t kXattrNameBytes = 255;
+inline constexpr size_t kXattrListBytes = 65536;
+// Data segments of one sparse file; Go's archive/tar caps its map at about this too.
+inline constexpr size_t kSparseSegments = 1 << 16;
+
+inline constexpr uint64_t kLayerEntries = 16'000'000;
+// Sizes are kept in signed 64-bit off_t; a single file or layer beyond 8 TiB is refused.
+inline constexpr uint64_t kFileBytes = uint64_t{1} << 43;
+inline constexpr uint64_t kLayerBytes = uint64_t{1} << 43;
+
+// Manifests, indexes and configs of images (containerd reads at most 8 MiB).
+inline constexpr uint64_t kJsonBytes = 8 << 20;
+inline constexpr size_t kJsonDepth = 64;
+inline constexpr size_t kImageLayers = 500;
+
+// Ids of the graph driver: one path component.
+inline constexpr size_t kIdBytes = 255;
+
+}  // namespace veneer::limits
