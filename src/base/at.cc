@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <linux/openat2.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -28,7 +29,9 @@ auto guarded(const char* name, Call call) -> decltype(call()) {
   return call();
 }
 
-bool is_absent(int error_number) { return error_number == ENOENT || error_number == ENOTDIR; }
+bool is_absent(int error_number) {
+  return error_number == ENOENT || error_number == ENOTDIR;
+}
 
 int raw_open(int dir, PathView path, int flags, mode_t mode) {
   if ((flags & O_PATH) == 0) flags |= O_NOFOLLOW;
@@ -74,6 +77,48 @@ UniqueFd open_root(const std::string& path, int flags) {
   return UniqueFd(check(::open(path.c_str(), flags | O_CLOEXEC), "open {}", path));
 }
 
+OpenedDir open_or_make_root(const std::string& path, mode_t mode) {
+  if (!path.starts_with('/')) fail(Code::invalid_argument, "{} must be an absolute path", path);
+  const RelPath below = RelPath::clamp(path);
+  OpenedDir dir{open_root("/")};
+  for (size_t end = 0; end < below.str().size(); ++end) {
+    const size_t begin = end;
+    end = std::min(below.str().find('/', end), below.str().size());
+    const RelPath name = RelPath::parse_name(below.str().substr(begin, end - begin), "name");
+    // What a person configured may lead through links: the one place where they are followed.
+    UniqueFd next(::openat(dir.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!next && errno != ENOENT) fail_errno(errno, "open {}", path);
+    dir.is_new = !next;
+    if (!next) {
+      const bool is_last = end == below.str().size();
+      (void)try_make_dir_at(dir.fd.get(), name, is_last ? mode : 0711);
+      next = open_dir_at(dir.fd.get(), name);
+    }
+    dir.fd = std::move(next);
+  }
+  return dir;
+}
+
+UniqueFd open_nearest_root(const std::string& path) {
+  if (!path.starts_with('/')) fail(Code::invalid_argument, "{} must be an absolute path", path);
+  for (RelPath below = RelPath::clamp(path);; below.pop()) {
+    const std::string at = "/" + below.str();
+    UniqueFd dir(::open(at.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (dir || errno != ENOENT || below.empty()) {
+      if (!dir) fail_errno(errno, "open {}", at);
+      return dir;
+    }
+  }
+}
+
+std::string random_name() {
+  std::array<unsigned char, 8> bytes;
+  check(::getrandom(bytes.data(), bytes.size(), 0), "getrandom");
+  std::string name;
+  for (const unsigned char byte : bytes) name += fmt::format("{:02x}", byte);
+  return name;
+}
+
 std::string path_of(int fd) {
   std::string target(PATH_MAX, '\0');
   const std::string proc = fmt::format("/proc/self/fd/{}", fd);
@@ -94,7 +139,9 @@ std::optional<UniqueFd> maybe_open_at(int dir, PathView path, int flags) {
   fail_errno(errno, "open {}", path.c_str());
 }
 
-UniqueFd open_dir_at(int dir, PathView path) { return open_at(dir, path, O_RDONLY | O_DIRECTORY); }
+UniqueFd open_dir_at(int dir, PathView path) {
+  return open_at(dir, path, O_RDONLY | O_DIRECTORY);
+}
 
 std::optional<UniqueFd> maybe_open_dir_at(int dir, PathView path) {
   return maybe_open_at(dir, path, O_RDONLY | O_DIRECTORY);
@@ -106,6 +153,19 @@ std::optional<UniqueFd> maybe_resolve_in_root(int root, PathView path, int flags
 
 std::optional<UniqueFd> maybe_resolve_beneath(int root, PathView path, int flags) {
   return resolve(root, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+}
+
+UniqueFd open_same_mount(int dir, PathView path) {
+  open_how request{};
+  request.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  request.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+  for (;;) {
+    const long fd = ::syscall(SYS_openat2, dir, path.c_str(), &request, sizeof(request));
+    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    if (errno == EAGAIN || errno == EINTR) continue;
+    if (errno == EXDEV) fail(Code::failed_precondition, "{} is a mount point", path.c_str());
+    fail_errno(errno, "open {}", path.c_str());
+  }
 }
 
 UniqueFd dup_fd(int fd) {
@@ -131,7 +191,9 @@ std::optional<struct stat> maybe_stat_at(int dir, PathView path) {
   fail_errno(errno, "stat {}", path.c_str());
 }
 
-bool exists_at(int dir, PathView path) { return maybe_stat_at(dir, path).has_value(); }
+bool exists_at(int dir, PathView path) {
+  return maybe_stat_at(dir, path).has_value();
+}
 
 std::string read_link_at(int dir, PathView path) {
   std::string target(PATH_MAX, '\0');
@@ -160,10 +222,16 @@ std::string read_file_at(int dir, PathView path, uint64_t limit) {
   return std::move(*text);
 }
 
-void make_dir_at(int dir, PathView path, mode_t mode) {
-  check(guarded("mkdirat", [&] { return ::mkdirat(dir, path.c_str(), mode); }), "mkdir {}",
-        path.c_str());
+bool try_make_dir_at(int dir, PathView path, mode_t mode) {
+  const int result = guarded("mkdirat", [&] { return ::mkdirat(dir, path.c_str(), mode); });
+  if (result < 0 && errno == EEXIST) return false;
+  check(result, "mkdir {}", path.c_str());
   if ((stat_at(dir, path).st_mode & 07777) != mode) chmod_at(dir, path, mode);
+  return true;
+}
+
+void make_dir_at(int dir, PathView path, mode_t mode) {
+  if (!try_make_dir_at(dir, path, mode)) fail_errno(EEXIST, "mkdir {}", path.c_str());
 }
 
 void make_symlink_at(const std::string& target, int dir, PathView path) {
@@ -251,9 +319,7 @@ void chmod_fd(int fd, mode_t mode) {
 void set_times_at(int dir, PathView path, const timespec& access, const timespec& modify) {
   const std::array<timespec, 2> times{access, modify};
   check(guarded("utimensat",
-                [&] {
-                  return ::utimensat(dir, path.c_str(), times.data(), AT_SYMLINK_NOFOLLOW);
-                }),
+                [&] { return ::utimensat(dir, path.c_str(), times.data(), AT_SYMLINK_NOFOLLOW); }),
         "set times of {}", path.c_str());
 }
 
@@ -315,8 +381,7 @@ size_t read_some(int fd, std::span<std::byte> buffer) {
 
 size_t read_some_at(int fd, std::span<std::byte> buffer, uint64_t offset) {
   for (;;) {
-    const ssize_t size =
-        ::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(offset));
+    const ssize_t size = ::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(offset));
     if (size < 0 && errno == EINTR) continue;
     return static_cast<size_t>(check(size, "read"));
   }
@@ -324,8 +389,7 @@ size_t read_some_at(int fd, std::span<std::byte> buffer, uint64_t offset) {
 
 void write_all(int fd, Bytes bytes) {
   while (!bytes.empty()) {
-    const ssize_t size =
-        guarded("write", [&] { return ::write(fd, bytes.data(), bytes.size()); });
+    const ssize_t size = guarded("write", [&] { return ::write(fd, bytes.data(), bytes.size()); });
     if (size < 0 && errno == EINTR) continue;
     bytes = bytes.subspan(static_cast<size_t>(check(size, "write")));
   }
@@ -347,30 +411,28 @@ void set_size(int fd, uint64_t size) {
         "set the size to {}", size);
 }
 
-namespace {
-
-void copy_segment(int from, int to, off_t begin, off_t end) {
-  off_t out = begin;
-  while (begin < end) {
-    const auto room = static_cast<size_t>(end - begin);
-    const ssize_t size = guarded("copy_file_range",
-                                 [&] { return ::copy_file_range(from, &begin, to, &out, room, 0); });
-    if (size > 0) continue;
-    if (size == 0) fail(Code::failed_precondition, "a file shrank while it was copied");
+void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size) {
+  auto in = static_cast<off_t>(from_offset);
+  auto out = static_cast<off_t>(to_offset);
+  const off_t end = in + static_cast<off_t>(size);
+  while (in < end) {
+    const auto room = static_cast<size_t>(end - in);
+    const ssize_t copied =
+        guarded("copy_file_range", [&] { return ::copy_file_range(from, &in, to, &out, room, 0); });
+    if (copied > 0) continue;
+    if (copied == 0) fail(Code::failed_precondition, "a file shrank while it was copied");
     if (errno == EINTR) continue;
     // Across file systems before Linux 5.3, and on some pairs of file systems still.
     if (errno != EXDEV && errno != EOPNOTSUPP && errno != EINVAL) fail_errno(errno, "copy data");
     std::array<std::byte, 65536> buffer;
     const size_t got = read_some_at(from, std::span(buffer).first(std::min(room, buffer.size())),
-                                    static_cast<uint64_t>(begin));
+                                    static_cast<uint64_t>(in));
     if (got == 0) fail(Code::failed_precondition, "a file shrank while it was copied");
     write_all_at(to, std::span(buffer).first(got), static_cast<uint64_t>(out));
-    begin += static_cast<off_t>(got);
+    in += static_cast<off_t>(got);
     out += static_cast<off_t>(got);
   }
 }
-
-}  // namespace
 
 void copy_data(int from, int to) {
   const off_t size = stat_fd(from).st_size;
@@ -380,7 +442,8 @@ void copy_data(int from, int to) {
     if (data < 0 && errno == ENXIO) break;  // only a hole is left
     check(data, "seek data");
     const off_t hole = check(::lseek(from, data, SEEK_HOLE), "seek hole");
-    copy_segment(from, to, data, std::min(hole, size));
+    copy_range(from, static_cast<uint64_t>(data), to, static_cast<uint64_t>(data),
+               static_cast<uint64_t>(std::min(hole, size) - data));
     at = hole;
   }
   set_size(to, static_cast<uint64_t>(size));

@@ -1,11 +1,11 @@
 // Every system call on files: directory descriptor first, path second.
 //
-// The path of each call is a PathView, so it is relative and holds no "..". Except resolve_in_root(),
-// no call follows a symbolic link in the last component; intermediate components are followed as
-// the kernel does, so callers pass single names, or paths of directories that are Veneer's own.
-// All throw SysError that names the call and the path; the maybe_ ones return nothing for ENOENT
-// (and ENOTDIR: a parent that is not a directory holds nothing). Each call that changes something
-// is a failpoint. Descriptors are O_CLOEXEC.
+// The path of each call is a PathView, so it is relative and holds no "..". Except
+// resolve_in_root(), no call follows a symbolic link in the last component; intermediate components
+// are followed as the kernel does, so callers pass single names, or paths of directories that are
+// Veneer's own. All throw SysError that names the call and the path; the maybe_ ones return nothing
+// for ENOENT (and ENOTDIR: a parent that is not a directory holds nothing). Each call that changes
+// something is a failpoint. Descriptors are O_CLOEXEC.
 #pragma once
 
 #include <fcntl.h>
@@ -29,6 +29,17 @@ using Bytes = std::span<const std::byte>;
 
 // An absolute or working-directory path, from a person or a configuration: the one way in.
 UniqueFd open_root(const std::string& path, int flags = O_RDONLY | O_DIRECTORY);
+// Opens a directory by absolute path and makes it if it is not there, with exactly `mode`; missing
+// directories above it get 0711. Says whether it was made.
+struct OpenedDir {
+  UniqueFd fd;
+  bool is_new = false;
+};
+OpenedDir open_or_make_root(const std::string& path, mode_t mode);
+// The directory, or the nearest one above it that is there.
+UniqueFd open_nearest_root(const std::string& path);
+// Random lower-case hex, for names that must not clash.
+std::string random_name();
 // The absolute, resolved path of an open directory (through /proc/self/fd).
 std::string path_of(int fd);
 
@@ -42,6 +53,9 @@ std::optional<UniqueFd> maybe_open_dir_at(int dir, PathView path);
 std::optional<UniqueFd> maybe_resolve_in_root(int root, PathView path, int flags);
 // The same without links: nothing for ENOENT, ENOTDIR and when a component is a link.
 std::optional<UniqueFd> maybe_resolve_beneath(int root, PathView path, int flags);
+// Opens a directory for removal: throws failed_precondition if it is a mount point (bind mounts
+// too).
+UniqueFd open_same_mount(int dir, PathView path);
 UniqueFd dup_fd(int fd);
 
 // --- looking ---------------------------------------------------------------------------------
@@ -59,6 +73,8 @@ std::optional<std::string> maybe_read_file_at(int dir, PathView path, uint64_t l
 
 // The mode is exact: the umask is undone with a chmod where it took bits away.
 void make_dir_at(int dir, PathView path, mode_t mode);
+// False if something of that name is there.
+bool try_make_dir_at(int dir, PathView path, mode_t mode);
 void make_symlink_at(const std::string& target, int dir, PathView path);
 void make_node_at(int dir, PathView path, mode_t mode, dev_t device);
 void link_at(int from_dir, PathView from, int to_dir, PathView to);
@@ -67,7 +83,7 @@ bool try_link_at(int from_dir, PathView from, int to_dir, PathView to);
 void unlink_at(int dir, PathView path);
 void remove_dir_at(int dir, PathView path);
 // Removes whatever is there, a tree included; not following links, at any depth with a bounded
-// number of descriptors. True if there was something. Stops with EBUSY at a mount point inside.
+// number of descriptors. True if there was something. Stops at a mount point (failed_precondition).
 bool remove_tree_at(int dir, PathView path);
 // Removes everything in an open directory.
 void remove_children(int dir);
@@ -112,6 +128,8 @@ size_t read_some_at(int fd, std::span<std::byte> buffer, uint64_t offset);
 void write_all(int fd, Bytes bytes);
 void write_all_at(int fd, Bytes bytes, uint64_t offset);
 void set_size(int fd, uint64_t size);
+// Copies a part of a file, in the kernel where it can. failed_precondition if `from` ends before.
+void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size);
 // Copies a whole file's data into an empty file, holes kept, in the kernel where it can.
 void copy_data(int from, int to);
 void sync_fd(int fd);

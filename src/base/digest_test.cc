@@ -11,7 +11,9 @@ namespace {
 constexpr std::string_view kAbc =
     "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-TEST(Digest, KnownValue) { EXPECT_EQ(Sha256::of("abc").str(), kAbc); }
+TEST(Digest, KnownValue) {
+  EXPECT_EQ(Sha256::of("abc").str(), kAbc);
+}
 
 TEST(Digest, InPieces) {
   Sha256 sha;

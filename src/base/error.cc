@@ -30,15 +30,24 @@ Code code_of(int error_number) {
 
 std::string_view to_string(Code code) {
   switch (code) {
-    case Code::not_found: return "not found";
-    case Code::already_exists: return "already exists";
-    case Code::invalid_argument: return "invalid argument";
-    case Code::failed_precondition: return "failed precondition";
-    case Code::corrupt: return "corrupt";
-    case Code::resource_exhausted: return "resource exhausted";
-    case Code::unsupported: return "unsupported";
-    case Code::unavailable: return "unavailable";
-    case Code::io: return "i/o error";
+    case Code::not_found:
+      return "not found";
+    case Code::already_exists:
+      return "already exists";
+    case Code::invalid_argument:
+      return "invalid argument";
+    case Code::failed_precondition:
+      return "failed precondition";
+    case Code::corrupt:
+      return "corrupt";
+    case Code::resource_exhausted:
+      return "resource exhausted";
+    case Code::unsupported:
+      return "unsupported";
+    case Code::unavailable:
+      return "unavailable";
+    case Code::io:
+      return "i/o error";
   }
   return "unknown";
 }

@@ -61,8 +61,7 @@ template <typename... Args>
 }
 
 template <typename... Args>
-[[noreturn]] void fail_errno(int error_number, fmt::format_string<Args...> format,
-                             Args&&... args) {
+[[noreturn]] void fail_errno(int error_number, fmt::format_string<Args...> format, Args&&... args) {
   throw SysError(error_number, fmt::format(format, std::forward<Args>(args)...));
 }
 

@@ -5,7 +5,9 @@
 namespace veneer {
 namespace {
 
-TEST(Error, CheckPassesResultsOn) { EXPECT_EQ(check(5, "nothing"), 5); }
+TEST(Error, CheckPassesResultsOn) {
+  EXPECT_EQ(check(5, "nothing"), 5);
+}
 
 TEST(Error, CheckSaysWhatWhereAndWhy) {
   errno = ENOENT;

@@ -23,6 +23,7 @@ class IdMap {
   static IdMap parse(std::string_view text);
 
   bool is_identity() const { return ranges_.empty(); }
+  const std::vector<IdRange>& ranges() const { return ranges_; }
   // Throw invalid_argument for an id that no range holds.
   uint32_t to_host(uint32_t id) const;
   uint32_t to_container(uint32_t id) const;

@@ -38,20 +38,24 @@ RelPath RelPath::clamp(std::string_view text) {
   return path;
 }
 
-void RelPath::assign_clamped(std::string_view text) {
+bool RelPath::assign_clamped(std::string_view text) {
   refuse_nul(text);
   text_.clear();
+  bool inside = true;
   while (!text.empty()) {
     const size_t slash = std::min(text.find('/'), text.size());
     const std::string_view component = text.substr(0, slash);
     text.remove_prefix(std::min(slash + 1, text.size()));
     if (component.empty() || component == ".") continue;
-    if (component == "..") {
-      if (!text_.empty()) pop();
-    } else {
+    if (component != "..") {
       push(component);
+    } else if (text_.empty()) {
+      inside = false;
+    } else {
+      pop();
     }
   }
+  return inside;
 }
 
 size_t RelPath::depth() const {

@@ -42,8 +42,8 @@ class RelPath {
   // What `text` means to a process whose root is the directory: leading and double slashes and "."
   // are dropped, ".." goes up and stops at the root. Throws only for a NUL.
   static RelPath clamp(std::string_view text);
-  // clamp() into this object, reusing its memory.
-  void assign_clamped(std::string_view text);
+  // clamp() into this object, reusing its memory. False if a ".." was stopped at the root.
+  bool assign_clamped(std::string_view text);
   // Takes `text`, which must be a prefix or tail of another RelPath, on component boundaries.
   void assign_part(std::string_view text) { text_.assign(text); }
 

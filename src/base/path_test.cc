@@ -17,6 +17,13 @@ TEST(RelPath, ClampStopsAtTheRoot) {
   EXPECT_EQ(RelPath::clamp("..a/b..").str(), "..a/b..");
 }
 
+TEST(RelPath, AssignTellsOfClimbing) {
+  RelPath path;
+  EXPECT_TRUE(path.assign_clamped("a/../b"));
+  EXPECT_FALSE(path.assign_clamped("a/../../b"));
+  EXPECT_EQ(path.str(), "b");
+}
+
 TEST(RelPath, ANulIsRefused) {
   EXPECT_THROW(RelPath::clamp(std::string_view("a\0b", 3)), Error);
 }

@@ -27,12 +27,12 @@ class TreeRemover {
  private:
   void remove(int dir, const DirEntry& entry, int depth) {
     const PathView name = entry.path();
-    const bool is_dir = entry.type() == DT_UNKNOWN ? S_ISDIR(stat_at(dir, name).st_mode)
-                                                   : entry.type() == DT_DIR;
+    const bool is_dir =
+        entry.type() == DT_UNKNOWN ? S_ISDIR(stat_at(dir, name).st_mode) : entry.type() == DT_DIR;
     if (!is_dir) return unlink_at(dir, name);
     if (depth == kMaxDepth) return lift(dir, name);
     {
-      const UniqueFd child = open_dir_at(dir, name);
+      const UniqueFd child = open_same_mount(dir, name);
       remove_children_of(child.get(), depth + 1);
     }
     remove_dir_at(dir, name);
@@ -68,7 +68,7 @@ bool remove_tree_at(int dir, PathView path) {
   if (!st) return false;
   if (S_ISDIR(st->st_mode)) {
     {
-      const UniqueFd tree = open_dir_at(dir, path);
+      const UniqueFd tree = open_same_mount(dir, path);
       remove_children(tree.get());
     }
     remove_dir_at(dir, path);
