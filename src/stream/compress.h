@@ -1,7 +1,7 @@
 // Compressed streams: gzip (ISA-L), zstd, xz, bzip2 and plain, told apart by their first bytes.
 //
-// Formats: RFC 1952 (gzip), RFC 8878 (zstd), the .xz file format 1.1, bzip2's own. Names, labels and
-// media types are not looked at: they lie.
+// Formats: RFC 1952 (gzip), RFC 8878 (zstd), the .xz file format 1.1, bzip2's own. Names, labels
+// and media types are not looked at: they lie.
 #pragma once
 
 #include <memory>
@@ -23,10 +23,12 @@ Compression sniff_compression(Bytes start);
 //  - gzip: several members in a row are one stream; header CRCs, data CRCs and sizes are checked.
 //  - zstd: several frames, skippable frames; checksums where there are. Windows up to 128 MiB
 //    (what `zstd --long=27` makes, and the most that zstd takes without asking).
-//  - xz: several streams and stream padding; 128 MiB of memory at most.
+//  - xz: several streams and stream padding; 128 MiB of memory at most, which is a dictionary of
+//    96 MiB (`xz -9` makes 64).
 //  - bzip2: several streams.
-// Errors: corrupt for damaged data, an end in the middle, or bytes after the end that are no further
-// member (with the offset in the compressed stream); resource_exhausted for the memory limits.
+// Errors: corrupt for damaged data, an end in the middle, or bytes after the end that are no
+// further member, be they zeros (with the offset in the compressed stream); resource_exhausted for
+// the memory limits.
 class DecompressingSource : public Source {
  public:
   explicit DecompressingSource(Source& from);
@@ -39,9 +41,13 @@ class DecompressingSource : public Source {
 
  private:
   class Input;
+  // Fills `room`, or less at the end.
+  size_t decode(Room room);
+
   std::unique_ptr<Input> input_;
   std::unique_ptr<Decoder> decoder_;
   Compression compression_ = Compression::none;
+  bool sniffed_ = false;
 };
 
 }  // namespace veneer

@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/at.h"
@@ -26,9 +29,10 @@ class Source {
  public:
   virtual ~Source() = default;
   // The next bytes of the stream: at least one, at most any number; none at the end, and then
-  // always none. They lie in `room`, which must be kChunkBytes or more, or in memory of the source,
-  // and stay as they are until the next call. Throws what the stages throw (corrupt, io,
-  // resource_exhausted); after that the source must not be used again.
+  // always none. They lie either in `room`, which must be kChunkBytes or more and which the source
+  // leaves alone from then on, or in memory of the source, where they stay until the next call.
+  // Throws what the stages throw (corrupt, io, resource_exhausted); after that the source must not
+  // be used again.
   virtual Bytes next(Room room) = 0;
 };
 
@@ -52,8 +56,7 @@ class FdSource : public Source {
 // corrupt if the file ends before the part does.
 class FileRangeSource : public Source {
  public:
-  FileRangeSource(int fd, uint64_t offset, uint64_t size)
-      : fd_(fd), offset_(offset), left_(size) {}
+  FileRangeSource(int fd, uint64_t offset, uint64_t size) : fd_(fd), offset_(offset), left_(size) {}
   Bytes next(Room room) override;
 
  private:
@@ -86,6 +89,17 @@ class HashingSource : public Source {
   Source& from_;
   Sha256 sha_;
   uint64_t count_ = 0;
+};
+
+// Passes bytes on, and gives each of them to a sink first.
+class TeeSource : public Source {
+ public:
+  TeeSource(Source& from, Sink& to) : from_(from), to_(to) {}
+  Bytes next(Room room) override;
+
+ private:
+  Source& from_;
+  Sink& to_;
 };
 
 // Passes bytes on and tells `seen` of every piece's size (progress) before it does.
