@@ -4,8 +4,11 @@
 // "Storing Sparse Files", libarchive tar(5).
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <optional>
 
+#include "base/limits.h"
 #include "stream/stream.h"
 #include "tar/entry.h"
 
@@ -29,15 +32,21 @@ struct Piece {
 //    bytes are skipped (hard links from `pax -o linkdata`);
 //  - names, link targets, extended headers, sparse maps and entry counts have the limits of
 //    base/limits.h (resource_exhausted names the limit);
-//  - an archive may end without end blocks, at a member boundary (empty archives included); two zero
-//    blocks end it, and what follows is drained, not parsed; one zero block before something else
-//    is an error.
+//  - an archive may end without end blocks, at a member boundary (empty archives included); two
+//    zero blocks end it, and what follows is drained, not parsed; one zero block before something
+//    else is an error;
+//  - what readers are known to disagree about is an error: two extended headers of one type for one
+//    entry, GNU and PAX names that differ, a file with a directory's name and data, sparse maps in
+//    global headers or of two versions;
+//  - an empty PAX value gives the header's value back, also over a global header's; an xattr,
+//    though, may be empty. LIBARCHIVE.xattr.* are ignored: they repeat SCHILY.xattr.*.
 //
-// All errors are `corrupt` (or resource_exhausted), and say the entry's name as far as known and the
-// offset of its header in the uncompressed stream: entry "usr/bin/x" at offset 5120: ...
+// All errors are `corrupt` (or resource_exhausted), and say the entry's name as far as known and
+// the offset of its header in the uncompressed stream: entry "usr/bin/x" at offset 5120: ...
 class Reader {
  public:
-  explicit Reader(Source& from);
+  // Tests lower the limit on the number of entries.
+  explicit Reader(Source& from, uint64_t most_entries = limits::kLayerEntries);
   ~Reader();
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
