@@ -1,10 +1,11 @@
 // What changed between two views of a tree, and the layer tar that says it.
 //
-// A view is a stack of directories in overlayfs's own format (Documentation/filesystems/overlayfs.rst:
-// whiteouts are character devices 0:0 or empty files with the overlay.whiteout xattr in a directory
-// marked opaque=x; opaque directories carry trusted.overlay.opaque or user.overlay.opaque = "y"),
-// read directly, not through a mount. Two views that share their lower layers are compared by what
-// lies above them: a container costs its upper, not its image.
+// A view is a stack of directories in overlayfs's own format
+// (Documentation/filesystems/overlayfs.rst: whiteouts are character devices 0:0 or empty files with
+// the overlay.whiteout xattr in a directory marked opaque=x; opaque directories carry
+// trusted.overlay.opaque or user.overlay.opaque = "y"), read directly, not through a mount. Two
+// views that share their lower layers are compared by what lies above them: a container costs its
+// upper, not its image.
 //
 // Sources: image-spec layer.md, "Change Types" and "Whiteouts".
 #pragma once
@@ -18,11 +19,19 @@
 
 namespace veneer {
 
-// Borrowed descriptors of the layers' top directories, the topmost first. Never empty; a view of one
-// plain directory is an image's unpacked tree. Layers at the end of two views that are the same
-// directory (st_dev, st_ino) are shared.
+// Whose xattrs mark whiteouts, opaque directories, redirects and metacopies. A mount heeds one kind
+// only: user.overlay.* with its `userxattr` option, else trusted.overlay.*; to it the other kind is
+// data that any process in a container can set, so who knows how the view is mounted says so.
+enum class Marks { both, trusted, user };
+
+// Borrowed descriptors of the layers' top directories, the topmost first. Never empty; a view of
+// one plain directory is an image's unpacked tree. Layers at the end of two views that are the same
+// directory (st_dev, st_ino) are shared. As in a mount, marks on the tops themselves count for
+// nothing: all layers are merged. A mount with index=on shows more than its layers say (its work
+// directory knows which lower names have become links to a changed inode): it is no such view.
 struct View {
   std::vector<int> layers;
+  Marks marks = Marks::both;
 };
 
 enum class ChangeKind { modify, add, remove };
@@ -39,22 +48,36 @@ struct DiffOptions {
   std::optional<int64_t> epoch;
 };
 
-// Sorted by path. Directories above a change are in it as modified, as Docker shows them. Children of
-// a removed directory are not listed, those of an added one are. Two names are unchanged if they
+// What a person would call changed, as Docker lists it, sorted by path. Directories above a change
+// are in it as modified, the top directory never is. Children of a removed directory are not
+// listed, those of an added one are; a new type is a modification. Two names are unchanged if they
 // are one inode, or agree in type, mode, owner, device, xattrs, size and time, and in content.
+// Times agree if one of them has only whole seconds and the other falls into the same; those of
+// directories do not matter.
 std::vector<Change> list_changes(const View& now, const std::optional<View>& before);
 
-// Bytes of the regular files that the diff would carry; a group of hard links counts once.
+// Bytes of the regular files that write_diff() would carry; a group of hard links counts once.
 uint64_t diff_size(const View& now, const std::optional<View>& before);
 
-// Writes the layer tar: sorted, parents first, explicit whiteouts before their siblings and with
-// mtime 0, whole-second mtimes, hard links to the first name of their inode in order (all names of
-// a changed inode in the upper layers are in the tar, so that it stands alone), sockets left out.
-// Xattrs by policy: security.capability, security.ima, user.* and POSIX ACLs are kept; overlay.*
-// is interpreted or unescaped, never emitted raw; everything else is left out.
-// Follows overlay.redirect and overlay.metacopy of layers that were mounted with them.
-// Throws failed_precondition if a file changes while it is read: no torn entry is ever finished.
-// Throws invalid_argument for names that a layer tar cannot carry (".wh." prefixes).
+// Writes the layer tar that makes `now` of `before`, or of nothing: what is listed, and directories
+// of which only the time (in seconds) differs. In each directory the names are sorted bytewise,
+// explicit whiteouts first, a directory before what is in it. Whiteouts have mtime 0, all else
+// whole seconds. The top directory is there as "./" only if it differs from before's, or, without a
+// before, from 0755 root:root without xattrs (its time aside). Sockets are not there, as in no tar;
+// one in place of something else is written as a removal.
+//
+// Hard links go to the first name of their inode. All names of an inode are in the tar, unless
+// before has the very same inode there, also those that are not listed, so that each group of links
+// stands alone.
+//
+// Xattrs by layer/xattr_policy.h. overlay.redirect and overlay.metacopy are followed, wherever the
+// layers have them. One descriptor is open a layer and level, for the layers that have the
+// directory.
+//
+// Throws failed_precondition if a file changes while it is read: no torn entry is ever finished;
+// invalid_argument for names that a layer tar cannot carry (".wh." prefixes) and ids outside the
+// maps; corrupt for overlay marks that lead nowhere; resource_exhausted for paths beyond the
+// limits.
 void write_diff(const View& now, const std::optional<View>& before, const DiffOptions& options,
                 Sink& to);
 

@@ -1,0 +1,417 @@
+#include "layer/apply.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/at.h"
+#include "base/error.h"
+#include "base/limits.h"
+#include "layer/entry_rules.h"
+#include "layer/made_names.h"
+#include "layer/whiteout.h"
+#include "layer/xattr_policy.h"
+#include "tar/reader.h"
+
+namespace veneer {
+
+namespace {
+
+using Mark = MadeNames::Mark;
+using tar::EntryType;
+
+constexpr mode_t kImpliedMode = 0755;
+constexpr timespec kEpoch{};
+constexpr const char* kDefaultAcl = "system.posix_acl_default";
+constexpr const char* kAccessAcl = "system.posix_acl_access";
+
+timespec to_timespec(const tar::Timestamp& time) {
+  return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
+}
+
+mode_t node_type(EntryType type) {
+  if (type == EntryType::fifo) return S_IFIFO;
+  return type == EntryType::block_device ? S_IFBLK : S_IFCHR;
+}
+
+class Applier {
+ public:
+  Applier(Source& tar, int root, const ApplyOptions& options)
+      : reader_(tar), root_(root), root_path_(path_of(root)), options_(options) {}
+
+  uint64_t run() {
+    while (const tar::Entry* entry = reader_.next()) {
+      try {
+        apply(*entry);
+      } catch (Error& error) {
+        if (!reading_)
+          error.add_context(
+              fmt::format("entry \"{}\" at offset {}", entry->path, entry->header_offset));
+        throw;
+      }
+    }
+    reader_.drain();
+    (void)remove_tree_at(root_, RelPath::parse(kAufsLinkDir));
+    restore_directory_times();
+    return size_;
+  }
+
+ private:
+  // A directory that entries are made in: the one of the entry before, most of the time.
+  struct Parent {
+    std::string name;  // as the tar writes it, normalised
+    UniqueFd fd;       // O_PATH
+    std::string path;  // without links, relative to the root
+    bool inherits_acl = false;
+    bool is_marked = false;  // as made by this layer
+  };
+  // No normalised name: what is open must be opened again.
+  static constexpr std::string_view kNoName = "/";
+
+  void apply(const tar::Entry& entry) {
+    assign_entry_path(path_, entry.path, "the name");
+    if (path_.empty()) return apply_to_root(entry);
+    if (is_aufs_metadata(path_)) return;
+    const TarName name = parse_tar_name(path_.name());
+    if (name.kind == TarNameKind::whiteout) return whiteout(name.target);
+    if (name.kind == TarNameKind::opaque) return make_opaque();
+
+    open_parent_for_making();
+    if (entry.type == EntryType::directory) {
+      make_directory(entry);
+    } else if (entry.type == EntryType::hard_link) {
+      make_hard_link(entry);
+    } else {
+      make_other(entry);
+    }
+    made_.mark(child_path(path_.name()), Mark::explicit_);
+  }
+
+  void apply_to_root(const tar::Entry& entry) {
+    if (entry.type != EntryType::directory)
+      fail(Code::invalid_argument, "the root of a layer must be a directory");
+    clear_xattrs(root_, ".");
+    set_attributes(root_, ".", "", entry);
+  }
+
+  // --- making ---
+
+  void make_directory(const tar::Entry& entry) {
+    const int dir = parent_.fd.get();
+    const PathView leaf = path_.leaf();
+    const std::optional<struct stat> existing = maybe_stat_at(dir, leaf);
+    if (existing && S_ISDIR(existing->st_mode)) {
+      clear_xattrs(dir, leaf);
+    } else {
+      if (existing) remove(dir, leaf, *existing);
+      make_dir_at(dir, leaf, 0700);
+      drop_inherited_acls(leaf);
+    }
+    set_attributes(dir, leaf, child_path(path_.name()), entry);
+  }
+
+  void make_hard_link(const tar::Entry& entry) {
+    assign_entry_path(target_, entry.link_target, "the link's target");
+    RelPath target_parent;
+    target_parent.assign_part(target_.parent());
+    const std::optional<UniqueFd> dir =
+        maybe_resolve_in_root(root_, target_parent, O_PATH | O_DIRECTORY);
+    const std::optional<struct stat> st =
+        dir ? maybe_stat_at(dir->get(), target_.leaf()) : std::nullopt;
+    if (!st) fail(Code::corrupt, "a hard link to \"{}\", which is not there", entry.link_target);
+    if (S_ISDIR(st->st_mode))
+      fail(Code::corrupt, "a hard link to the directory \"{}\"", entry.link_target);
+    const PathView leaf = path_.leaf();
+    if (const auto existing = maybe_stat_at(parent_.fd.get(), leaf)) {
+      if (existing->st_ino == st->st_ino && existing->st_dev == st->st_dev) return;
+      if (S_ISDIR(existing->st_mode) &&
+          (path_in_root(dir->get()) + '/').starts_with(child_path(path_.name()) + '/'))
+        fail(Code::corrupt, "a hard link to \"{}\", in the place of a directory that holds it",
+             entry.link_target);
+      remove(parent_.fd.get(), leaf, *existing);
+    }
+    link_at(dir->get(), target_.leaf(), parent_.fd.get(), leaf);
+  }
+
+  void make_other(const tar::Entry& entry) {
+    const int dir = parent_.fd.get();
+    const PathView leaf = path_.leaf();
+    if (const auto existing = maybe_stat_at(dir, leaf)) remove(dir, leaf, *existing);
+    if (entry.type == EntryType::file) return make_file(entry);
+    if (entry.type == EntryType::symlink) {
+      make_symlink_at(entry.link_target, dir, leaf);
+    } else {
+      make_node_at(dir, leaf, node_type(entry.type) | 0600, entry_device(entry));
+      drop_inherited_acls(leaf);
+    }
+    set_attributes(dir, leaf, "", entry);
+  }
+
+  void make_file(const tar::Entry& entry) {
+    const PathView leaf = path_.leaf();
+    const mode_t mode = entry.mode & 0777;
+    const UniqueFd file =
+        open_at(parent_.fd.get(), leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOCTTY, mode);
+    drop_inherited_acls(leaf);
+    while (const std::optional<tar::Piece> piece = read_piece()) {
+      if (entry.sparse) {
+        write_all_at(file.get(), piece->bytes, piece->offset);
+      } else {
+        write_all(file.get(), piece->bytes);
+      }
+    }
+    if (entry.sparse) set_size(file.get(), entry.size);
+    size_ += entry.size;
+
+    // Only what is not yet as it should be: most files are root's and have no special bits.
+    const struct stat st = stat_fd(file.get());
+    const uint32_t uid = options_.id_maps.uids.to_host(entry.uid);
+    const uint32_t gid = options_.id_maps.gids.to_host(entry.gid);
+    if (st.st_uid != uid || st.st_gid != gid) chown_fd(file.get(), uid, gid);
+    if (!entry.xattrs.empty()) set_xattrs(parent_.fd.get(), leaf, entry);
+    if ((st.st_mode & 07777) != entry.mode || !entry.xattrs.empty())
+      chmod_fd(file.get(), entry.mode);
+    const timespec time = to_timespec(entry.modified);
+    set_times_fd(file.get(), time, time);
+  }
+
+  std::optional<tar::Piece> read_piece() {
+    reading_ = true;
+    std::optional<tar::Piece> piece = reader_.read();
+    reading_ = false;
+    return piece;
+  }
+
+  // --- attributes ---
+
+  // In the order that loses nothing: chown clears set-id bits and capabilities. Directories get
+  // their times at the end; `dir_path` is theirs.
+  void set_attributes(int dir, PathView leaf, const std::string& dir_path,
+                      const tar::Entry& entry) {
+    chown_to(dir, leaf, entry.uid, entry.gid);
+    set_xattrs(dir, leaf, entry);
+    if (entry.type != EntryType::symlink) chmod_at(dir, leaf, entry.mode);
+    const timespec time = to_timespec(entry.modified);
+    if (entry.type == EntryType::directory) {
+      directory_times_.insert_or_assign(dir_path, time);
+    } else {
+      set_times_at(dir, leaf, time, time);
+    }
+  }
+
+  void set_xattrs(int dir, PathView leaf, const tar::Entry& entry) {
+    for (const Xattr& xattr : entry.xattrs) {
+      const std::optional<std::string> name = xattr_name_to_store(xattr.name);
+      if (!name || (name->starts_with("user.") && !takes_user_xattrs(entry.type))) continue;
+      // An overlay mount escapes its own names itself.
+      const std::string& stored = options_.through_overlay ? xattr.name : *name;
+      set_xattr_at(dir, leaf, stored.c_str(),
+                   xattr_value_to_store(xattr.name, xattr.value, options_.id_maps));
+    }
+  }
+
+  static void clear_xattrs(int dir, PathView leaf) {
+    for (const Xattr& xattr : read_xattrs_at(dir, leaf))
+      if (is_layer_xattr(xattr.name)) remove_xattr_at(dir, leaf, xattr.name.c_str());
+  }
+
+  void chown_to(int dir, PathView leaf, uint32_t uid, uint32_t gid) {
+    chown_at(dir, leaf, options_.id_maps.uids.to_host(uid), options_.id_maps.gids.to_host(gid));
+  }
+
+  // A default ACL of the directory (acl(5)) becomes the access ACL of what is made in it, and the
+  // default ACL of directories.
+  void drop_inherited_acls(PathView leaf) {
+    if (!parent_.inherits_acl) return;
+    for (const char* name : {kAccessAcl, kDefaultAcl})
+      if (maybe_xattr_at(parent_.fd.get(), leaf, name))
+        remove_xattr_at(parent_.fd.get(), leaf, name);
+  }
+
+  // Later entries change the times of the directories they are made in. A directory can be gone or
+  // be something else by now, and a link must not be followed.
+  void restore_directory_times() {
+    for (const auto& [path, time] : directory_times_) {
+      RelPath directory;
+      directory.assign_part(path);
+      const auto fd = maybe_resolve_beneath(root_, directory, O_PATH | O_DIRECTORY);
+      if (fd) set_times_at(fd->get(), ".", time, time);
+    }
+  }
+
+  // --- parents ---
+
+  std::string child_path(std::string_view name) const {
+    std::string path = parent_.path;
+    if (!path.empty()) path += '/';
+    return path.append(name);
+  }
+
+  void use_parent(std::string_view name, UniqueFd fd, std::string path) {
+    directory_times_.try_emplace(path, stat_fd(fd.get()).st_mtim);
+    parent_.inherits_acl = maybe_xattr_at(fd.get(), ".", kDefaultAcl).has_value();
+    parent_.is_marked = false;
+    parent_.name = name;
+    parent_.fd = std::move(fd);
+    parent_.path = std::move(path);
+  }
+
+  // Opens the directory `name` as the one to work in, if it is there.
+  bool open_parent(std::string_view name) {
+    if (parent_.fd && parent_.name == name) return true;
+    parent_name_.assign_part(name);
+    if (auto fd = maybe_resolve_beneath(root_, parent_name_, O_PATH | O_DIRECTORY)) {
+      use_parent(name, std::move(*fd), parent_name_.str());
+      return true;
+    }
+    if (auto fd = maybe_resolve_in_root(root_, parent_name_, O_PATH | O_DIRECTORY)) {
+      std::string path = path_in_root(fd->get());
+      use_parent(name, std::move(*fd), std::move(path));
+      return true;
+    }
+    return false;
+  }
+
+  // Where links have led, relative to the root.
+  std::string path_in_root(int fd) const {
+    const std::string path = path_of(fd);
+    if (path == root_path_) return "";
+    const size_t skip = root_path_ == "/" ? 1 : root_path_.size() + 1;
+    VENEER_CHECK(path.starts_with(root_path_) && path.size() > skip);
+    return path.substr(skip);
+  }
+
+  void open_parent_for_making() {
+    if (!open_parent(path_.parent())) make_parents(path_.parent());
+    if (parent_.is_marked) return;
+    made_.mark_parents(parent_.path);
+    made_.mark(parent_.path, Mark::implied);
+    parent_.is_marked = true;
+  }
+
+  // Makes the missing directories of `name`, from the top, where its links lead; anything else that
+  // is no directory makes room.
+  void make_parents(std::string_view name) {
+    const RelPath target = follow_links(name);
+    RelPath path;
+    for (size_t end = 0; end < target.str().size(); ++end) {
+      end = std::min(target.str().find('/', end), target.str().size());
+      path.assign_part(std::string_view(target.str()).substr(0, end));
+      if (!open_parent(path.str())) make_implied_directory(path);
+    }
+    VENEER_CHECK(open_parent(name));
+  }
+
+  // Where `name` leads, also where that is not there yet.
+  RelPath follow_links(std::string_view name) {
+    RelPath at;
+    std::string left(name);
+    for (int links = 0; !left.empty();) {
+      const size_t slash = std::min(left.find('/'), left.size());
+      const std::string component = left.substr(0, slash);
+      left.erase(0, slash + 1);
+      if (component.empty() || component == ".") continue;
+      if (component == "..") {
+        if (!at.empty()) at.pop();
+        continue;
+      }
+      const bool is_there = open_parent(at.str());
+      at.push(component);
+      const auto st = is_there ? maybe_stat_at(parent_.fd.get(), at.leaf()) : std::nullopt;
+      if (!st || !S_ISLNK(st->st_mode)) continue;
+      if (++links > kMaxLinks) fail(Code::corrupt, "too many symbolic links in the name");
+      const std::string target = read_link_at(parent_.fd.get(), at.leaf());
+      left.insert(0, target + '/');
+      at.pop();
+      if (target.starts_with('/')) at = RelPath();
+    }
+    return at;
+  }
+
+  void make_implied_directory(const RelPath& path) {
+    VENEER_CHECK(open_parent(path.parent()));
+    const int dir = parent_.fd.get();
+    if (const auto existing = maybe_stat_at(dir, path.leaf())) remove(dir, path.leaf(), *existing);
+    make_dir_at(dir, path.leaf(), 0700);
+    drop_inherited_acls(path.leaf());
+    reset_implied(dir, path.leaf(), child_path(path.name()));
+  }
+
+  void reset_implied(int dir, PathView leaf, const std::string& path) {
+    clear_xattrs(dir, leaf);
+    chown_to(dir, leaf, 0, 0);
+    chmod_at(dir, leaf, kImpliedMode);
+    directory_times_.insert_or_assign(path, kEpoch);
+  }
+
+  // --- removing ---
+
+  void remove(int dir, PathView leaf, const struct stat& st) {
+    (void)remove_tree_at(dir, leaf);
+    // The open directory's name may have led through this.
+    if (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode)) parent_.name = kNoName;
+  }
+
+  void whiteout(std::string_view target) {
+    if (!open_parent(path_.parent())) return;
+    const int dir = parent_.fd.get();
+    const RelPath name = RelPath::parse_name(target, "whiteout");
+    const std::optional<struct stat> st = maybe_stat_at(dir, name);
+    if (!st) return;
+    const std::string path = child_path(target);
+    const Mark mark = made_.find(path);
+    if (mark == Mark::none) return remove(dir, name, *st);
+    if (!S_ISDIR(st->st_mode)) return;
+    remove_older(open_dir_at(dir, name).get(), path);
+    if (mark == Mark::implied) reset_implied(dir, name, path);
+  }
+
+  void make_opaque() {
+    if (!open_parent(path_.parent())) return;
+    remove_older(open_dir_at(parent_.fd.get(), ".").get(), parent_.path);
+  }
+
+  // Removes what lower layers have below an open directory, and keeps what this layer made.
+  void remove_older(int dir, const std::string& dir_path) {
+    for (const std::string& name : list_dir(dir)) {
+      const RelPath leaf = RelPath::parse_name(name, "name");
+      const std::string path = dir_path.empty() ? name : dir_path + '/' + name;
+      const Mark mark = made_.find(path);
+      if (mark == Mark::none) {
+        (void)remove_tree_at(dir, leaf);
+      } else if (S_ISDIR(stat_at(dir, leaf).st_mode)) {
+        remove_older(open_dir_at(dir, leaf).get(), path);
+        if (mark == Mark::implied) reset_implied(dir, leaf, path);
+      }
+    }
+    parent_.name = kNoName;
+  }
+
+  tar::Reader reader_;
+  int root_;
+  std::string root_path_;
+  const ApplyOptions& options_;
+
+  RelPath path_;         // of the entry at hand
+  RelPath parent_name_;  // scratch
+  RelPath target_;       // of a hard link
+  Parent parent_;
+  bool reading_ = false;  // the tar's own errors name the entry already
+  MadeNames made_;
+  std::map<std::string, timespec> directory_times_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace
+
+uint64_t apply_layer(Source& tar, int root, const ApplyOptions& options) {
+  return Applier(tar, root, options).run();
+}
+
+}  // namespace veneer

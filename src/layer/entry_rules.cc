@@ -1,0 +1,37 @@
+#include "layer/entry_rules.h"
+
+#include <sys/sysmacros.h>
+
+#include "base/error.h"
+#include "layer/whiteout.h"
+
+namespace veneer {
+
+using tar::EntryType;
+
+void assign_entry_path(RelPath& path, std::string_view name, std::string_view what) {
+  if (!path.assign_clamped(name))
+    fail(Code::invalid_argument, "{} \"{}\" climbs out of the layer with \"..\"", what, name);
+}
+
+bool is_aufs_metadata(const RelPath& path) {
+  const std::string_view text = path.str();
+  const std::string_view first = text.substr(0, text.find('/'));
+  return first.starts_with(kAufsPrefix) && first != kOpaqueName && first != kAufsLinkDir;
+}
+
+dev_t entry_device(const tar::Entry& entry) {
+  if (entry.type != EntryType::char_device && entry.type != EntryType::block_device) return 0;
+  if (entry.device_major >= 1U << 12 || entry.device_minor >= 1U << 20)
+    fail(Code::invalid_argument, "device {}:{} does not exist on Linux", entry.device_major,
+         entry.device_minor);
+  if (entry.type == EntryType::char_device && entry.device_major == 0 && entry.device_minor == 0)
+    fail(Code::invalid_argument, "a character device 0:0 would hide a file of a lower layer");
+  return ::makedev(entry.device_major, entry.device_minor);
+}
+
+bool takes_user_xattrs(EntryType type) {
+  return type == EntryType::file || type == EntryType::directory;
+}
+
+}  // namespace veneer

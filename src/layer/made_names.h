@@ -1,0 +1,31 @@
+// The names that a layer has made so far, while it is applied.
+//
+// A whiteout hides what lower layers have, never what its own layer makes, whichever comes first in
+// the tar (image-spec layer.md, "Whiteouts"). So the applier must know which names are the layer's
+// own.
+#pragma once
+
+#include <memory_resource>
+#include <string_view>
+#include <unordered_map>
+
+namespace veneer {
+
+class MadeNames {
+ public:
+  enum class Mark { none, implied, explicit_ };
+
+  // `path` without symbolic links, relative to the root. An implied mark does not replace an
+  // explicit one.
+  void mark(std::string_view path, Mark mark);
+  // Marks the directories above `path` as implied.
+  void mark_parents(std::string_view path);
+  Mark find(std::string_view path) const;
+
+ private:
+  // Names live as long as the layer is applied: one arena, no freeing.
+  std::pmr::monotonic_buffer_resource arena_{64 * 1024};
+  std::pmr::unordered_map<std::string_view, Mark> marks_{&arena_};
+};
+
+}  // namespace veneer
