@@ -1,0 +1,50 @@
+#include "graphdriver/id_lock.h"
+
+#include <sys/file.h>
+
+#include <charconv>
+
+#include "base/at.h"
+#include "base/digest.h"
+#include "base/error.h"
+
+namespace veneer {
+
+IdLocks::IdLocks(const std::string& run, std::string_view driver, const std::string& home)
+    : dir_(open_or_make_root(
+               fmt::format("{}/{}/{}", run, driver, Sha256::of(home).hex().substr(0, 16)), 0700)
+               .fd) {}
+
+IdLock IdLocks::lock(const RelPath& id, IdLock::Mode mode) const {
+  for (;;) {
+    UniqueFd file = open_at(dir_.get(), id, O_RDWR | O_CREAT, 0600);
+    const int operation = mode == IdLock::Mode::exclusive ? LOCK_EX : LOCK_SH;
+    while (::flock(file.get(), operation) != 0)
+      if (errno != EINTR) fail_errno(errno, "lock {}", id.str());
+    // Between open and lock its last owner may have removed it: then it guards nothing.
+    const auto now = maybe_stat_at(dir_.get(), id);
+    if (now && now->st_ino == stat_fd(file.get()).st_ino)
+      return IdLock(std::move(file), dir_.get(), id);
+  }
+}
+
+uint64_t IdLock::count() const {
+  std::array<std::byte, 20> buffer;
+  const size_t size = read_some_at(file_.get(), buffer, 0);
+  const auto* text = reinterpret_cast<const char*>(buffer.data());
+  uint64_t count = 0;
+  (void)std::from_chars(text, text + size, count);
+  return count;
+}
+
+void IdLock::set_count(uint64_t count) {
+  const std::string text = std::to_string(count);
+  set_size(file_.get(), 0);
+  write_all_at(file_.get(), std::as_bytes(std::span(text)), 0);
+}
+
+void IdLock::forget() {
+  (void)remove_tree_at(dir_, id_);
+}
+
+}  // namespace veneer

@@ -1,0 +1,69 @@
+#include "graphdriver/staging.h"
+
+#include <sys/file.h>
+
+#include <exception>
+
+#include "base/at.h"
+#include "base/error.h"
+#include "base/failpoint.h"
+
+namespace veneer {
+
+namespace {
+
+bool try_lock(int fd) {
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno != EWOULDBLOCK) fail_errno(errno, "lock a staging directory");
+  return false;
+}
+
+}  // namespace
+
+Staging::Staging(int dir, std::string_view prefix) : dir_(dir) {
+  // remove_stale() may come between the making and the locking: then make another.
+  do {
+    name_ = RelPath::parse_name(fmt::format("{}{}", prefix, random_name()), "name");
+    make_dir_at(dir_, name_, 0700);
+    auto fd = maybe_open_dir_at(dir_, name_);
+    if (fd) fd_ = std::move(*fd);
+  } while (!fd_ || !try_lock(fd_.get()) || !exists_at(dir_, name_));
+}
+
+Staging::~Staging() {
+  if (!fd_) return;
+  try {
+    remove();
+  } catch (const std::exception&) {
+    // The error that led here is the one to report; remove_stale() gets what is left.
+  }
+}
+
+void Staging::publish(int to_dir, PathView name) {
+  failpoint::point("staging.before_publish");
+  rename_at(dir_, name_, to_dir, name);
+  fd_.reset();
+  failpoint::point("staging.after_publish");
+}
+
+void Staging::remove() {
+  (void)remove_tree_at(dir_, name_);
+  fd_.reset();
+}
+
+void remove_via_staging(int staging_dir, int from_dir, PathView name) {
+  Staging staging(staging_dir, "");
+  rename_at(from_dir, name, staging.fd(), "removed");
+  staging.remove();
+}
+
+void remove_stale(int dir, std::string_view prefix) {
+  for (const std::string& name : list_dir(dir)) {
+    if (!name.starts_with(prefix)) continue;
+    const RelPath path = RelPath::parse_name(name, "name");
+    const auto fd = maybe_open_dir_at(dir, path);
+    if (fd && try_lock(fd->get())) (void)remove_tree_at(dir, path);
+  }
+}
+
+}  // namespace veneer
