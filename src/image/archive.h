@@ -19,7 +19,7 @@ struct ImageLayer {
   // Of the blob as it lies in the archive, where the archive says so (OCI); docker-archives do not.
   std::optional<Digest> blob_digest;
   uint64_t blob_size = 0;
-  std::string media_type;
+  std::string media_type;  // empty where the archive does not say
 };
 
 struct ImageManifest {
@@ -41,19 +41,25 @@ class ImageArchive {
 };
 
 struct OpenImageOptions {
-  // Which image of several: a name ("name:tag", ref name), needed if there is more than one.
+  // Which image of several, needed if there is more than one: a name as the archive has it, one
+  // that Docker takes for the same ("a" for docker.io/library/a:latest), the digest of the manifest
+  // in an OCI layout, or the config's path in a docker-archive. not_found if nothing is called so.
   std::optional<std::string> name;
-  // "os/arch[/variant]" for multi-platform indexes; the host's by default.
+  // "os/arch[/variant]" for multi-platform indexes; the host's by default. If it is given, a sole
+  // image must be for it too; else that is taken for whatever platform it is.
   std::optional<std::string> platform;
 };
 
-// Tells the kind by what is there: a directory with oci-layout; a tar (itself perhaps compressed)
-// with manifest.json or with oci-layout and index.json. A tar is indexed in one pass without unpacking it
-// (a compressed one, or a pipe, is first written to an unnamed temporary file in `scratch_dir`).
-// Verifies config and manifests against their digests, sizes and counts; refuses documents that are both
-// manifest and index (CVE-2021-41190), JSON beyond the limits, layers beyond the limit, absolute or
-// climbing blob paths, links to other members that are not layers.
-// Errors: not_found (file, named image, platform: with what there is), corrupt, unsupported.
+// Tells the kind by what is there: an OCI layout (oci-layout and index.json; it goes first, as it
+// has sizes and digests) or a docker-archive (manifest.json), as a directory or as a tar, itself
+// perhaps compressed; "-" is standard input. A tar is indexed in one pass without unpacking it; a
+// compressed one, or a pipe, is first written to an unnamed temporary file in `scratch_dir`.
+// Verifies config and manifests against their digests, sizes and counts, and that all layers are
+// there with their sizes. Refuses documents that are both manifest and index (CVE-2021-41190), JSON
+// beyond the limits, layers beyond the limit, absolute and climbing paths, and links (but those
+// that docker-archives have for layers, one step inside the archive). Errors begin with `path` and
+// name the member: not_found (file, named image, platform: with what there is), invalid_argument
+// (several images and no name), corrupt, unsupported, resource_exhausted.
 std::unique_ptr<ImageArchive> open_image(const std::string& path, const OpenImageOptions& options,
                                          const std::string& scratch_dir);
 
