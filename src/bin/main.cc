@@ -1,0 +1,127 @@
+// veneer: the command line.
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+
+#include "base/at.h"
+#include "base/error.h"
+#include "bin/command.h"
+
+namespace veneer {
+namespace {
+
+constexpr std::string_view kLogLevels[] = {"error", "info", "debug"};  // by LogLevel
+
+void prepare_process() {
+  // A closed standard descriptor would be given to the first file of the store that is opened, and
+  // output written into it. These give EBADF instead.
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) >= 0) continue;
+    open_root("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY).release();
+  }
+  // A reader that went away is an error of write(), so that what was begun is cleaned up.
+  (void)std::signal(SIGPIPE, SIG_IGN);
+  // Deep trees and many layers take a descriptor a level; the soft limit is for select() users.
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);  // fewer descriptors are no reason not to start
+  }
+}
+
+void add_global_options(CLI::App& app, Context& context) {
+  app.add_option("--root", context.root, "Directory of the store")
+      ->envname("VENEER_ROOT")
+      ->option_text("DIR");
+  app.add_option("--run", context.run, "Directory of locks and mount counts")
+      ->envname("VENEER_RUN")
+      ->option_text("DIR");
+  app.add_flag("--json", context.json, "Print one JSON document");
+  app.add_flag("-q,--quiet", context.quiet, "Print results only, no progress");
+  const auto set_level = [&context](const std::string& name) {
+    const auto* found = std::ranges::find(kLogLevels, name);
+    if (found == std::end(kLogLevels)) {
+      throw CLI::ValidationError("--log-level", fmt::format("no level is called {}", name));
+    }
+    context.log_level = static_cast<LogLevel>(found - std::begin(kLogLevels));
+  };
+  app.add_option_function<std::string>("--log-level", set_level, "error (the default), info, debug")
+      ->option_text("LEVEL");
+  app.set_version_flag("--version", "veneer " VENEER_VERSION, "Print the version and exit");
+}
+
+// "driver create": the commands that were recognised before the parser gave up.
+std::string parsed_verb(const CLI::App& app) {
+  std::string verb;
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    verb += (verb.empty() ? "" : " ") + at->get_name();
+  }
+  return verb;
+}
+
+int report(std::string_view verb, std::string_view why) {
+  print_error(verb.empty() ? std::string(why) : fmt::format("{}: {}", verb, why));
+  return kFailed;
+}
+
+// The parser looks for what is missing before it looks at what is too much.
+std::string why_not_parsed(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> extra = app.remaining(true);
+  if (extra.empty()) return error.what();
+  return fmt::format("not expected here: {}", extra.front());
+}
+
+// Help and version are asked for by exceptions of the parser, as errors are.
+int run_parsed(CLI::App& app, Context& context, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    print(app.help());
+    return kDone;
+  } catch (const CLI::CallForVersion& version) {
+    print(fmt::format("{}\n", version.what()));
+    return kDone;
+  } catch (const CLI::ParseError& error) {
+    context.verb = parsed_verb(app);
+    const std::string command = context.verb.empty() ? "veneer" : "veneer " + context.verb;
+    report(context.verb, fmt::format("{} (see {} --help)", why_not_parsed(app, error), command));
+    return kUsage;
+  }
+  return context.action();
+}
+
+int run(int argc, char** argv) {
+  Context context;
+  try {
+    prepare_process();
+    CLI::App app("Veneer, a container layer store", "veneer");
+    app.require_subcommand(1);
+    app.fallthrough();
+    app.get_formatter()->column_width(28);
+    // An alias or a script's options come first, and what is typed after them counts.
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    add_global_options(app, context);
+    add_driver_command(app, context);
+    add_layer_command(app, context);
+    add_info_command(app, context);
+    add_completion_command(app, context);
+    return run_parsed(app, context, argc, argv);
+  } catch (const SysError& error) {
+    if (error.error_number() == EPIPE) return kFailed;  // whoever reads has seen enough
+    return report(context.verb, error.message());
+  } catch (const std::exception& error) {
+    return report(context.verb, error.what());
+  }
+}
+
+}  // namespace
+}  // namespace veneer
+
+int main(int argc, char** argv) {
+  return veneer::run(argc, argv);
+}
