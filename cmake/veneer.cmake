@@ -18,8 +18,9 @@ if(VENEER_FUZZ)
 endif()
 
 # veneer_module(base SOURCES error.cc ... TESTS error_test.cc ... LINK stream OpenSSL::Crypto ...)
-# One directory of src/ is one static library, veneer_<name>; its unit tests are one executable, <name>_test,
-# which needs no root. A LINK entry that names another directory means that directory's library.
+# One directory of src/ is one static library, veneer_<name>; its unit tests are one executable,
+# <name>_test, which needs no root. A LINK entry that names another directory means that
+# directory's library.
 function(veneer_module name)
   cmake_parse_arguments(arg "" "" "SOURCES;TESTS;LINK" ${ARGN})
   set(links)
@@ -40,7 +41,8 @@ function(veneer_module name)
   endif()
 endfunction()
 
-# veneer_root_test(suite.overlay SOURCES ... LINK ...): a GoogleTest program that needs root and real mounts.
+# veneer_root_test(suite.overlay SOURCES ... LINK ...): a GoogleTest program that needs root and real
+# mounts.
 # It is run in a mount namespace of its own, so that nothing it mounts outlives it.
 function(veneer_root_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK" ${ARGN})

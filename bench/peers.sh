@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# Times Veneer side by side with what else does the same work on this machine, in one run: trust
+# the ratios, not the seconds. Everything is written to an ext4 file system on a loop image in
+# memory, so that the disk does not decide, and the inputs are in the page cache.
+#   usage: bench/peers.sh [base|full]
+# environment: VENEER (build/release/bin/veneer), CORPUS (/var/tmp/corpus; see make_corpus.sh),
+#   RUNS (3; of which the fastest counts), DISK_SIZE (10G)
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+
+what=${1:-full}
+VENEER=$(realpath -m "${VENEER:-$here/../build/release/bin/veneer}")
+CORPUS=${CORPUS:-/var/tmp/corpus}
+RUNS=${RUNS:-3}
+DISK_SIZE=${DISK_SIZE:-10G}
+
+fail() {
+  echo "peers.sh: $*" >&2
+  exit 1
+}
+
+[[ $EUID == 0 ]] || fail "needs root: it mounts a file system"
+[[ -x $VENEER ]] || fail "no $VENEER: run make first"
+# The mounts are made in a namespace of their own, and end with it.
+if [[ -z ${OWN_NAMESPACE:-} ]]; then
+  "$here/make_corpus.sh" "$CORPUS" "$what"
+  OWN_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$@"
+fi
+
+case $what in
+  base) LAYERS=(base) LAYOUT=$CORPUS/base ;;
+  full) LAYERS=(base dev node) LAYOUT=$CORPUS/corpus ;;
+esac
+
+# --- the disk --------------------------------------------------------------------------------
+
+MEMORY=$(mktemp -d /dev/shm/veneer-bench.XXXXXX)
+DISK=$MEMORY/disk
+
+# shellcheck disable=SC2317 # the trap calls it
+cleanup() {
+  cd /
+  umount --lazy "$DISK" 2>/dev/null || true
+  rm -rf --one-file-system "$MEMORY"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
+
+make_disk() {
+  truncate --size "$DISK_SIZE" "$MEMORY/image"
+  # Whole inode tables from the start: the kernel would write them while something is timed.
+  mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "$MEMORY/image"
+  mkdir "$DISK"
+  mount -o loop "$MEMORY/image" "$DISK"
+}
+
+# --- rows ------------------------------------------------------------------------------------
+
+# A table is rows that do the same work; the first is the one that the ratios are of. Each row has
+# a command that is timed, and before it one that is not, both run by bash in an empty directory.
+TITLE=
+NAMES=()
+PREPARES=()
+COMMANDS=()
+STATUS=0
+
+table() {
+  TITLE=$1
+  NAMES=() PREPARES=() COMMANDS=()
+}
+
+# row NAME COMMAND [PREPARE]
+row() {
+  NAMES+=("$1")
+  COMMANDS+=("$2")
+  PREPARES+=("${3:-true}")
+}
+
+# measure ROW: prints "wall user+sys rss" in seconds and KiB, or fails.
+measure() {
+  local work=$DISK/row
+  rm -rf --one-file-system "$work"
+  mkdir "$work"
+  cd "$work"
+  bash -euo pipefail -c "${PREPARES[$1]}" &>"$MEMORY/output" || return 1
+  sync --file-system "$DISK"
+  /usr/bin/time --format '%e %U %S %M' --output "$MEMORY/time" \
+    bash -euo pipefail -c "${COMMANDS[$1]}" &>"$MEMORY/output" || return 1
+  awk '{printf "%.2f %.2f %d\n", $1, $2 + $3, $4}' "$MEMORY/time"
+  cd /
+  rm -rf --one-file-system "$work"
+}
+
+# Runs the rows in turn, RUNS times, so that a noisy moment meets all of them; prints the fastest.
+run_table() {
+  local best=() run i result width=0
+  for ((run = 0; run < RUNS; ++run)); do
+    for i in "${!NAMES[@]}"; do
+      [[ ${best[i]:-} != failed ]] || continue
+      if ! result=$(measure "$i"); then
+        best[i]=failed
+        echo "peers.sh: ${NAMES[i]}: failed: $(tail -n 1 "$MEMORY/output")" >&2
+        STATUS=1
+      elif [[ -z ${best[i]:-} ]] || awk "BEGIN {exit !(${result%% *} < ${best[i]%% *})}"; then
+        best[i]=$result
+      fi
+    done
+  done
+  for i in "${!NAMES[@]}"; do
+    ((${#NAMES[i]} <= width)) || width=${#NAMES[i]}
+  done
+  printf '\n%s\n%-*s %8s %8s %8s %7s\n' "$TITLE" "$width" "" "wall s" "cpu s" "RSS MB" "ratio"
+  for i in "${!NAMES[@]}"; do
+    awk -v name="${NAMES[i]}" -v width="$width" -v first="${best[0]%% *}" '
+      $1 == "failed" { printf "%-*s %8s\n", width, name, "failed"; next }
+      { ratio = first + 0 > 0 ? sprintf("%.2f", $1 / first) : "-"
+        printf "%-*s %8.2f %8.2f %8.1f %7s\n", width, name, $1, $2, $3 / 1024, ratio }
+    ' <<<"${best[i]}"
+  done
+}
+
+# --- tables ----------------------------------------------------------------------------------
+
+# Puts the input into the page cache, untimed.
+warm() {
+  cat "$@" >/dev/null
+}
+
+unpack_table() {
+  local layer tars=()
+  export VENEER LAYOUT
+  for layer in "${LAYERS[@]}"; do
+    tars+=("$CORPUS/$layer.tar.gz")
+  done
+  export TARS="${tars[*]}"
+  warm "${tars[@]}" "$LAYOUT"-gz/blobs/sha256/*
+  table "Unpack a gzip image, $(cat "${tars[@]}" | wc -c | numfmt --to=si) (${LAYERS[*]})"
+  # shellcheck disable=SC2016 # expanded by the bash that is timed
+  {
+    row 'veneer driver load' \
+      '"$VENEER" --run "$PWD/run" driver --driver overlay --home "$PWD/home" load "$LAYOUT-gz"'
+    row 'tar xzf, into one root' 'for tar in $TARS; do tar xzf "$tar"; done'
+    row 'igzip -dc | tar x, the same' 'for tar in $TARS; do igzip -dc "$tar" | tar x; done'
+  }
+  run_table
+}
+
+# A tree of 20,000 files of 100 bytes in 200 directories, and an archive of nothing.
+make_tree() {
+  mkdir "$MEMORY/tree"
+  python3 - "$MEMORY/tree" <<'PYTHON'
+import pathlib, sys
+for directory in range(200):
+    path = pathlib.Path(sys.argv[1], f"{directory:03}")
+    path.mkdir()
+    for file in range(100):
+        (path / f"{file:03}").write_bytes(b"x" * 100)
+PYTHON
+  tar --create --directory "$MEMORY/tree" --file "$MEMORY/tree.tar" .
+  tar --create --files-from /dev/null --file "$MEMORY/empty.tar"
+  rm -r "$MEMORY/tree"
+}
+
+share_table() {
+  make_tree
+  export VENEER MEMORY
+  table "Share a tree of 20,000 files with a new layer, by hard links"
+  # shellcheck disable=SC2016 # expanded by the bash that is timed
+  {
+    local driver='"$VENEER" --run "$PWD/run" driver --driver overlay --home "$PWD/home"'
+    row 'veneer driver apply, an empty layer' \
+      "$driver"' apply child base <"$MEMORY/empty.tar"' \
+      "$driver create base; $driver"' apply base <"$MEMORY/tree.tar"; '"$driver create child base"
+    row 'cp -al' 'cp -al root copy' 'mkdir root; tar xf "$MEMORY/tree.tar" -C root'
+  }
+  run_table
+}
+
+make_disk
+echo "$(nproc) cores, Linux $(uname -r), best of $RUNS; ratio: to the first row, above 1 is slower"
+unpack_table
+share_table
+exit $STATUS
