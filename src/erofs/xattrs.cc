@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/limits.h"
@@ -87,14 +89,17 @@ XattrSetId XattrTable::intern(std::span<const Xattr> xattrs) {
   if (const auto twin = std::ranges::adjacent_find(sorted, {}, name_of); twin != sorted.end())
     fail(Code::invalid_argument, "xattr {} twice on one file", (*twin)->name);
 
-  std::vector<uint32_t> set;
-  for (const Xattr* xattr : sorted) set.push_back(intern_one(*xattr));
+  std::vector<uint32_t> ids;
+  for (const Xattr* xattr : sorted) ids.push_back(intern_one(*xattr));
   // The large ones first: they must be among the 255 that a set can share.
   const auto encoded_size = [this](uint32_t id) { return attributes_[id].encoded->size(); };
-  std::ranges::stable_partition(set, [](size_t size) { return size > kBlockBytes; }, encoded_size);
+  const auto is_large = [&](uint32_t id) { return encoded_size(id) > kBlockBytes; };
+  std::vector<uint32_t> set;
+  std::ranges::copy_if(ids, std::back_inserter(set), is_large);
+  std::ranges::copy_if(ids, std::back_inserter(set), std::not_fn(is_large));
   uint64_t size = sizeof(XattrHeader);
   for (size_t i = 0; i < set.size(); ++i) {
-    const bool is_shared = i < kMaxSharedXattrs && encoded_size(set[i]) > kBlockBytes;
+    const bool is_shared = i < kMaxSharedXattrs && is_large(set[i]);
     size += is_shared ? sizeof(uint32_t) : encoded_size(set[i]);
   }
   if (size > kMaxXattrBytes) fail(Code::unsupported, "{} bytes of xattrs on one file", size);

@@ -17,11 +17,12 @@ struct NaiveDiffDriver::Views {
 NaiveDiffDriver::Views NaiveDiffDriver::open_views(std::string_view id,
                                                    std::string_view parent) const {
   Views views;
+  views.now.marks = Marks::trusted;  // as the driver mounts: user.overlay.* is the container's own
   views.now_layers = open_view(id);
   for (const UniqueFd& layer : views.now_layers) views.now.layers.push_back(layer.get());
   if (parent.empty()) return views;
   views.before_layers = open_view(parent);
-  views.before.emplace();
+  views.before.emplace(View{.layers = {}, .marks = Marks::trusted});
   for (const UniqueFd& layer : views.before_layers) views.before->layers.push_back(layer.get());
   return views;
 }

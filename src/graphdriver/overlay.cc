@@ -28,6 +28,9 @@ constexpr PathView kStagingDir = ".veneer-staging";
 constexpr std::string_view kTmpRootPrefix = "tmproot";
 constexpr std::string_view kVolatileOption = "overlay.volatile";
 constexpr mode_t kHomeMode = 0710;
+// With an index, lower hard links show data that only the work directory knows of; and image trees
+// are full of inodes that other trees link to.
+constexpr const char* kNoIndex = "index=off";
 
 // overlayfs takes none of these as an upper, or loses data on it; moby refuses the same ones.
 constexpr std::array<uint64_t, 6> kRefusedBacking{magic::kAufs, magic::kBtrfs,   magic::kEcryptfs,
@@ -380,7 +383,8 @@ void OverlayDriver::mount_layer(const RelPath& id, int layer, std::string_view l
   const UniqueFd mount = mount_overlay({.lower = {path(read_lower_id(layer), "root")},
                                         .upper = path(id, "upper"),
                                         .work = path(id, "work"),
-                                        .label = std::string(label)});
+                                        .label = std::string(label),
+                                        .options = {kNoIndex}});
   // Inside a user namespace overlayfs moves directories through it as the mapped root.
   chown_at(open_dir_at(layer, "work").get(), "work", root_uid_, root_gid_);
   attach_mount(mount.get(), layer, "merged");
@@ -409,7 +413,8 @@ uint64_t OverlayDriver::apply_to_upper(int holder, int lower_root, Source& tar) 
   const std::string holder_path = path_of(holder);
   const UniqueFd mount = mount_overlay({.lower = {path_of(lower_root)},
                                         .upper = holder_path + "/upper",
-                                        .work = holder_path + "/work"});
+                                        .work = holder_path + "/work",
+                                        .options = {kNoIndex}});
   return apply_layer(tar, mount.get(), {.id_maps = id_maps(), .through_overlay = true});
 }
 

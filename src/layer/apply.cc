@@ -76,6 +76,7 @@ class Applier {
 
   void apply(const tar::Entry& entry) {
     assign_entry_path(path_, entry.path, "the name");
+    check_entry_owner(entry);
     if (path_.empty()) return apply_to_root(entry);
     if (is_aufs_metadata(path_)) return;
     const TarName name = parse_tar_name(path_.name());

@@ -9,6 +9,10 @@ namespace veneer {
 
 using tar::EntryType;
 
+namespace {
+constexpr uint32_t kNoId = UINT32_MAX;  // chown(2): leaves the owner as it is
+}
+
 void assign_entry_path(RelPath& path, std::string_view name, std::string_view what) {
   if (!path.assign_clamped(name))
     fail(Code::invalid_argument, "{} \"{}\" climbs out of the layer with \"..\"", what, name);
@@ -18,6 +22,12 @@ bool is_aufs_metadata(const RelPath& path) {
   const std::string_view text = path.str();
   const std::string_view first = text.substr(0, text.find('/'));
   return first.starts_with(kAufsPrefix) && first != kOpaqueName && first != kAufsLinkDir;
+}
+
+void check_entry_owner(const tar::Entry& entry) {
+  if (entry.uid == kNoId || entry.gid == kNoId)
+    fail(Code::invalid_argument, "owner {}:{}: the id {} means none to Linux", entry.uid,
+         entry.gid, kNoId);
 }
 
 dev_t entry_device(const tar::Entry& entry) {

@@ -22,6 +22,9 @@ void assign_entry_path(RelPath& path, std::string_view name, std::string_view wh
 // the files there are the sources of hard links, and go when the layer is done.
 bool is_aufs_metadata(const RelPath& path);
 
+// Throws invalid_argument for the ids that no file can have.
+void check_entry_owner(const tar::Entry& entry);
+
 // The device number of a device's entry; 0 for other entries. Throws invalid_argument for numbers
 // that Linux does not have (12 bits major, 20 bits minor: linux/kdev_t.h), and for a character
 // device 0:0: overlayfs would take it for a whiteout.

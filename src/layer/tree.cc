@@ -207,6 +207,7 @@ std::optional<LayerTree::NodeId> LayerTree::maybe_directory(std::string_view nam
 
 void LayerTree::add(const tar::Entry& entry) {
   assign_entry_path(path_, entry.path, "the name");
+  check_entry_owner(entry);
   if (path_.empty()) {
     if (entry.type != EntryType::directory)
       fail(Code::invalid_argument, "the root of a layer must be a directory");
