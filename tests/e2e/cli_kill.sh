@@ -19,11 +19,19 @@ python3 "$SUPPORT/oci_layout.py" "$SCRATCH/image" "$SCRATCH"/[123].tar.gz
 
 tree_of() { (cd "$1" && find . -printf '%y %m %s %T@ %P\n' | sort | sha256sum); }
 
-started=$(date +%s%N)
 top=$(driver load "$SCRATCH/image")
-took_ms=$((($(date +%s%N) - started) / 1000000 + 1))
 ids=$(driver list)
 tree=$(tree_of "$HOME_DIR/$top/root")
+
+# The moments are spread over a load as long as the shortest of three: most of them must hit one.
+took_ms=
+for _ in 1 2 3; do
+  for id in $ids; do driver remove "$id"; done
+  started=$(date +%s%N)
+  driver load "$SCRATCH/image" >"$SCRATCH/stdout"
+  now_ms=$((($(date +%s%N) - started) / 1000000 + 1))
+  [[ -n $took_ms && $took_ms -lt $now_ms ]] || took_ms=$now_ms
+done
 
 seed=${VENEER_SEED:-$$}
 echo "seed $seed (VENEER_SEED), a whole load takes $took_ms ms"
@@ -33,7 +41,7 @@ for round in {1..10}; do
   for id in $ids; do driver exists "$id" && driver remove "$id"; done
   "$VENEER" --root "$SCRATCH/root" --run "$SCRATCH/run" driver load "$SCRATCH/image" \
     >/dev/null 2>&1 & load=$!
-  pause_ms=$((RANDOM % took_ms))
+  pause_ms=$((took_ms * (round - 1) / 10 + RANDOM % (took_ms / 10 + 1)))
   sleep "$(printf '%d.%03d' $((pause_ms / 1000)) $((pause_ms % 1000)))"
   kill -KILL "$load" 2>/dev/null && killed=$((killed + 1))
   wait "$load" 2>/dev/null || true
