@@ -304,12 +304,32 @@ void chown_fd(int fd, uid_t uid, gid_t gid) {
   check(guarded("fchown", [&] { return ::fchown(fd, uid, gid); }), "chown");
 }
 
-void chmod_at(int dir, PathView path, mode_t mode) {
-  // fchmodat(2) with AT_SYMLINK_NOFOLLOW needs Linux 6.6; an O_PATH descriptor does it before.
+namespace {
+
+// fchmodat2(2): Linux 6.6; glibc 2.36 has no name for it.
+constexpr long kFchmodat2 = 452;
+
+int chmod_by_proc(int dir, PathView path, mode_t mode) {
   const UniqueFd file = open_at(dir, path, O_PATH | O_NOFOLLOW);
-  if (S_ISLNK(stat_fd(file.get()).st_mode)) fail_errno(EOPNOTSUPP, "chmod {}", path.c_str());
+  if (S_ISLNK(stat_fd(file.get()).st_mode)) {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
   const std::string proc = fmt::format("/proc/self/fd/{}", file.get());
-  check(guarded("chmod", [&] { return ::chmod(proc.c_str(), mode); }), "chmod {}", path.c_str());
+  return ::chmod(proc.c_str(), mode);
+}
+
+}  // namespace
+
+void chmod_at(int dir, PathView path, mode_t mode) {
+  check(guarded("fchmodat2",
+                [&] {
+                  const long result =
+                      ::syscall(kFchmodat2, dir, path.c_str(), mode, AT_SYMLINK_NOFOLLOW);
+                  if (result >= 0 || errno != ENOSYS) return static_cast<int>(result);
+                  return chmod_by_proc(dir, path, mode);
+                }),
+        "chmod {}", path.c_str());
 }
 
 void chmod_fd(int fd, mode_t mode) {

@@ -69,6 +69,7 @@ class Applier {
     UniqueFd fd;       // O_PATH
     std::string path;  // without links, relative to the root
     bool inherits_acl = false;
+    bool is_new = false;     // all that is in it was made by this layer
     bool is_marked = false;  // as made by this layer
   };
   // No normalised name: what is open must be opened again.
@@ -103,16 +104,24 @@ class Applier {
 
   // --- making ---
 
+  // What is at the entry's name. A directory that this layer made holds only what it made: most
+  // names need no system call.
+  std::optional<struct stat> find_existing(PathView leaf) const {
+    if (parent_.is_new && made_.find(child_path(path_.name())) == Mark::none) return std::nullopt;
+    return maybe_stat_at(parent_.fd.get(), leaf);
+  }
+
   void make_directory(const tar::Entry& entry) {
     const int dir = parent_.fd.get();
     const PathView leaf = path_.leaf();
-    const std::optional<struct stat> existing = maybe_stat_at(dir, leaf);
+    const std::optional<struct stat> existing = find_existing(leaf);
     if (existing && S_ISDIR(existing->st_mode)) {
       clear_xattrs(dir, leaf);
     } else {
       if (existing) remove(dir, leaf, *existing);
       make_dir_at(dir, leaf, 0700);
       drop_inherited_acls(leaf);
+      new_directories_.mark(child_path(path_.name()), Mark::explicit_);
     }
     set_attributes(dir, leaf, child_path(path_.name()), entry);
   }
@@ -143,7 +152,7 @@ class Applier {
   void make_other(const tar::Entry& entry) {
     const int dir = parent_.fd.get();
     const PathView leaf = path_.leaf();
-    if (const auto existing = maybe_stat_at(dir, leaf)) remove(dir, leaf, *existing);
+    if (const auto existing = find_existing(leaf)) remove(dir, leaf, *existing);
     if (entry.type == EntryType::file) return make_file(entry);
     if (entry.type == EntryType::symlink) {
       make_symlink_at(entry.link_target, dir, leaf);
@@ -258,6 +267,7 @@ class Applier {
     directory_times_.try_emplace(path, stat_fd(fd.get()).st_mtim);
     parent_.inherits_acl = maybe_xattr_at(fd.get(), ".", kDefaultAcl).has_value();
     parent_.is_marked = false;
+    parent_.is_new = new_directories_.find(path) != Mark::none;
     parent_.name = name;
     parent_.fd = std::move(fd);
     parent_.path = std::move(path);
@@ -405,6 +415,7 @@ class Applier {
   Parent parent_;
   bool reading_ = false;  // the tar's own errors name the entry already
   MadeNames made_;
+  MadeNames new_directories_;
   std::map<std::string, timespec> directory_times_;
   uint64_t size_ = 0;
 };

@@ -417,6 +417,13 @@ TEST_P(Apply, AufsLeftovers) {
   EXPECT_EQ(read_file_at(root, "a", 100), "shared");
 }
 
+TEST_P(Apply, TheIdThatIsNoneIsRefused) {
+  test::Scratch other;
+  LayerTar layer;
+  layer.file("f", "", {.uid = 4294967295U});
+  EXPECT_THROW(apply_bytes(layer.bytes(), other.dir()), Error);
+}
+
 TEST_P(Apply, MalformedWhiteouts) {
   for (const char* name : {".wh.", ".wh..", ".wh...", "d/.wh.."}) {
     test::Scratch other;
