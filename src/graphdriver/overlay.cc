@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <ctime>
 #include <optional>
 #include <utility>
 
@@ -25,7 +26,10 @@ namespace {
 
 constexpr std::string_view kName = "overlay";
 constexpr PathView kStagingDir = ".veneer-staging";
-constexpr std::string_view kTmpRootPrefix = "tmproot";
+constexpr std::string_view kTmpRootPrefix = "tmproot";             // Docker's
+constexpr std::string_view kOwnTmpRootPrefix = "tmproot-veneer-";  // locked while in use
+// A Docker that runs on this home locks nothing: what it is making is left alone for so long.
+constexpr time_t kForeignGraceSeconds = 3600;
 constexpr std::string_view kVolatileOption = "overlay.volatile";
 constexpr mode_t kHomeMode = 0710;
 // With an index, lower hard links show data that only the work directory knows of; and image trees
@@ -171,7 +175,14 @@ void OverlayDriver::clean_up_after_crashes() {
   remove_stale(staging_.get(), "");
   for (const std::string& id : list()) {
     const RelPath name = RelPath::parse_name(id, "id");
-    if (const auto layer = maybe_open_dir_at(home_.get(), name)) clean_up_layer(layer->get(), name);
+    const auto layer = maybe_open_dir_at(home_.get(), name);
+    if (!layer) continue;
+    try {
+      clean_up_layer(layer->get(), name);
+    } catch (const SysError& error) {
+      // Another process, a Docker perhaps, was at the same thing.
+      if (error.error_number() != ENOENT) throw;
+    }
   }
 }
 
@@ -206,17 +217,34 @@ void finish_image(int layer) {
     (void)remove_tree_at(layer, part);
 }
 
+bool is_old(const struct stat& st) {
+  return std::time(nullptr) - st.st_mtim.tv_sec > kForeignGraceSeconds;
+}
+
+// What a Docker that died left of its ApplyDiff.
+void remove_old_tmp_roots(int layer) {
+  for (const std::string& name : list_dir(layer)) {
+    if (!name.starts_with(kTmpRootPrefix) || name.starts_with(kOwnTmpRootPrefix)) continue;
+    const RelPath path = RelPath::parse_name(name, "name");
+    const auto st = maybe_stat_at(layer, path);
+    if (st && is_old(*st)) remove_stale(layer, name);
+  }
+}
+
 // The rest of an apply_diff() that died, of ours or of a Docker's, and layers that a Docker began.
 void OverlayDriver::clean_up_layer(int layer, const RelPath& id) {
   const Parts seen = read_parts(layer);
-  if (seen.tmp_root) remove_stale(layer, kTmpRootPrefix);
+  if (seen.tmp_root) {
+    remove_stale(layer, kOwnTmpRootPrefix);
+    remove_old_tmp_roots(layer);
+  }
   if (seen.is_whole()) return;
   const IdLock lock = locks_->lock(id, IdLock::Mode::exclusive);
   const Parts parts = read_parts(layer);  // what was seen may have been an operation's last step
   if (parts.is_whole()) return;
   if (parts.root) {
     finish_image(layer);
-  } else {
+  } else if (is_old(stat_fd(layer))) {
     remove_via_staging(staging_.get(), home_.get(), id);
   }
 }
@@ -451,7 +479,7 @@ uint64_t OverlayDriver::apply_diff(std::string_view id, std::string_view parent,
 // A container's layer, fresh from create(), becomes an image: the parent's tree by hard links, and
 // the layer on top.
 uint64_t OverlayDriver::become_image(int layer, std::string_view parent, Source& tar) const {
-  Staging root(layer, kTmpRootPrefix);
+  Staging root(layer, kOwnTmpRootPrefix);
   {
     const std::optional<IdLock> parent_lock = lock_parent(parent);
     const auto parent_root = open_parent_root(parent);
@@ -469,7 +497,7 @@ uint64_t OverlayDriver::become_image(int layer, std::string_view parent, Source&
 // An image without a parent: its own tree stays as it is until the changed copy takes its place.
 uint64_t OverlayDriver::replace_root(int layer, Source& tar) const {
   const UniqueFd old_root = open_dir_at(layer, "root");
-  Staging root(layer, kTmpRootPrefix);
+  Staging root(layer, kOwnTmpRootPrefix);
   copy_tree(old_root.get(), root.fd(), CopyMode::link);
   const uint64_t size = apply_to_tree(root.fd(), tar);
   sync_tree(root.fd());
@@ -481,7 +509,7 @@ uint64_t OverlayDriver::replace_root(int layer, Source& tar) const {
 }
 
 uint64_t OverlayDriver::replace_upper(int layer, Source& tar) const {
-  Staging holder(layer, kTmpRootPrefix);
+  Staging holder(layer, kOwnTmpRootPrefix);
   make_owned_dir(holder.fd(), "upper", 0755);
   make_owned_dir(holder.fd(), "work", 0700);
   copy_tree(open_dir_at(layer, "upper").get(), open_dir_at(holder.fd(), "upper").get(),

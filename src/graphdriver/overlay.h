@@ -3,18 +3,19 @@
 // ways.
 //
 //   home/                       0710, group of the mapped root
-//     <id>/                     0700
+//     <id>/                     0700 (Docker: 0710)
 //       root/                   an image layer: the whole tree
 //     <id>/                     a container's layer:
 //       lower-id                the id of the image layer below (no newline)
 //       upper/ work/            of the overlay mount
-//       merged/                 where it is mounted; later Dockers make it at get and remove it at
-//       put tmproot<hex>/           an apply_diff() under way: locked by flock while its process
-//       lives
+//       merged/                 the mount; later Dockers make it at get, remove it at put
+//       tmproot-veneer-<hex>/   an apply_diff() under way: locked by flock while it lives
+//       tmproot<digits>/        the same of Docker, which locks nothing
 //     .veneer-staging/          layers in the making, locked likewise; published by a rename
 //
 // An <id> with root/ and anything else is an apply_diff() that died just after its commit point:
-// root/ is the truth. At open, whatever is unlocked and unpublished is removed.
+// root/ is the truth. Opening the home removes what is unlocked and unpublished; what only Docker
+// can have left, when it is an hour old: a Docker may be at work on the same home.
 //
 // Options (--storage-opt): overlay.volatile=true|false: do not sync layers before they are
 // published. A power cut can then leave layers that are there and damaged.

@@ -191,6 +191,15 @@ TEST_F(Overlay, WhatCrashesLeftIsRemoved) {
   make_dir_at(home_.get(), "image/work", 0700);
   write_file_at(home_.get(), "image/lower-id", "x", 0644);
   make_dir_at(home_.get(), ".veneer-staging/dead", 0700);
+  make_dir_at(home_.get(), "c/tmproot-veneer-dead", 0700);
+  // A Docker may be at it right now.
+  reopen();
+  EXPECT_EQ(driver_->list(), (std::vector<std::string>{"c", "empty", "half", "image"}));
+  EXPECT_TRUE(exists_at(home_.get(), "c/tmproot12345"));
+  EXPECT_FALSE(exists_at(home_.get(), "c/tmproot-veneer-dead"));
+  const timespec long_ago{.tv_sec = ::time(nullptr) - 3700, .tv_nsec = 0};
+  for (const PathView path : {PathView("half"), PathView("empty"), PathView("c/tmproot12345")})
+    set_times_at(home_.get(), path, long_ago, long_ago);
   reopen();
   EXPECT_EQ(driver_->list(), (std::vector<std::string>{"c", "image"}));
   EXPECT_EQ(parts("c"), kContainerParts);
@@ -199,12 +208,12 @@ TEST_F(Overlay, WhatCrashesLeftIsRemoved) {
 }
 
 TEST_F(Overlay, TheWorkOfTheLivingIsLeftAlone) {
-  make_dir_at(home_.get(), "c/tmproot1", 0700);
-  const UniqueFd alive = open_dir_at(home_.get(), "c/tmproot1");
+  make_dir_at(home_.get(), "c/tmproot-veneer-1", 0700);
+  const UniqueFd alive = open_dir_at(home_.get(), "c/tmproot-veneer-1");
   ASSERT_EQ(::flock(alive.get(), LOCK_EX), 0);
   reopen();
-  EXPECT_TRUE(exists_at(home_.get(), "c/tmproot1"));
-  (void)remove_tree_at(home_.get(), "c/tmproot1");
+  EXPECT_TRUE(exists_at(home_.get(), "c/tmproot-veneer-1"));
+  (void)remove_tree_at(home_.get(), "c/tmproot-veneer-1");
 }
 
 TEST_F(Overlay, Status) {
