@@ -1,15 +1,14 @@
 // veneer layer: layers by themselves, without a store. Packed or as directories, and mounted.
 
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <memory>
 
 #include "base/error.h"
 #include "bin/command.h"
 #include "bin/json_out.h"
+#include "bin/layer_mounts.h"
 #include "layer/expand.h"
 #include "layer/lower.h"
 #include "layer/pack.h"
@@ -180,74 +179,6 @@ int pack(Request& request) {
 
 // --- mount ---
 
-struct MountLine {
-  std::string target;
-  std::vector<std::string> lowers;  // of an overlay
-};
-
-// proc_pid_mountinfo(5): bytes that separate fields are written as a backslash and three digits.
-std::string unescape(std::string_view text) {
-  std::string plain;
-  for (size_t at = 0; at < text.size(); ++at) {
-    if (text[at] == '\\' && at + 3 < text.size()) {
-      plain += static_cast<char>((text[at + 1] - '0') * 64 + (text[at + 2] - '0') * 8 +
-                                 (text[at + 3] - '0'));
-      at += 3;
-    } else {
-      plain += text[at];
-    }
-  }
-  return plain;
-}
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const size_t end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == text.npos) return parts;
-    text.remove_prefix(end + 1);
-  }
-}
-
-// The mounts of this namespace, those on top of others after them.
-std::vector<MountLine> read_mounts() {
-  constexpr std::string_view kLower = "lowerdir+=";
-  constexpr uint64_t kMostBytes = 64 << 20;
-  constexpr size_t kTarget = 4;
-  const std::string text = read_file_at(open_root("/proc/self").get(), "mountinfo", kMostBytes);
-  std::vector<MountLine> mounts;
-  for (const std::string_view line : split(text, '\n')) {
-    const std::vector<std::string_view> fields = split(line, ' ');
-    if (fields.size() <= kTarget) continue;
-    MountLine mount{.target = unescape(fields[kTarget]), .lowers = {}};
-    for (const std::string_view option : split(fields.back(), ','))
-      if (option.starts_with(kLower))
-        mount.lowers.push_back(unescape(option.substr(kLower.size())));
-    mounts.push_back(std::move(mount));
-  }
-  return mounts;
-}
-
-void lock_layer(int directory, int how) {
-  (void)check(flock(directory, how), "flock {}", path_of(directory));
-}
-
-// Unmounts the layers that no overlay is made of any more. One that is being mounted is waited for.
-void let_go(const std::vector<std::string>& lowers) {
-  constexpr std::string_view kSuffix = "/mnt";
-  for (const std::string& lower : lowers) {
-    if (!lower.ends_with(kSuffix)) continue;
-    const UniqueFd directory = open_root(lower.substr(0, lower.size() - kSuffix.size()));
-    lock_layer(directory.get(), LOCK_EX);
-    const std::vector<MountLine> mounts = read_mounts();
-    const bool is_used = std::ranges::any_of(mounts, [&](const MountLine& mount) {
-      return std::ranges::find(mount.lowers, lower) != mount.lowers.end();
-    });
-    if (!is_used) (void)unmount_at(directory.get(), "mnt", Unmount::detach);  // it may not be there
-  }
-}
-
 // Packed layers are mounted on <layer>/mnt: overlayfs wants paths to show, and other programs too.
 std::string lower_path(const OpenedLayer& layer) {
   const std::string directory = path_of(layer.directory.get());
@@ -264,7 +195,7 @@ int mount(Request& request) {
   OverlaySpec spec;
   try {
     for (const OpenedLayer& layer : layers) {
-      lock_layer(layer.directory.get(), LOCK_SH);  // until the overlay is there
+      lock_layer(layer.directory.get());  // until the overlay is there
       spec.lower.push_back(lower_path(layer));
     }
     if (!request.upper.empty()) {
@@ -274,12 +205,14 @@ int mount(Request& request) {
       spec.upper = path_of(upper.fd.get()) + "/fs";
       spec.work = path_of(upper.fd.get()) + "/work";
     } else if (spec.lower.size() == 1) {
-      // A single layer needs no overlay to be read, but one to hide its whiteouts' devices.
-      spec.lower.push_back(spec.lower.front());
+      // A single layer needs no overlay to be read, but one to hide its whiteouts' devices; and
+      // that needs a second lower directory, which must not be the same one (ELOOP).
+      (void)try_make_dir_at(layers.front().directory.get(), "empty", 0700);
+      spec.lower.push_back(path_of(layers.front().directory.get()) + "/empty");
     }
     attach_mount(mount_overlay(spec).get(), target.get(), ".");
   } catch (const Error&) {
-    for (const OpenedLayer& layer : layers) lock_layer(layer.directory.get(), LOCK_UN);
+    for (const OpenedLayer& layer : layers) unlock_layer(layer.directory.get());
     let_go(spec.lower);
     throw;
   }
@@ -290,9 +223,7 @@ int unmount(Request& request) {
   // An open mount is busy: what remains open is the directory above it.
   const RelPath target = RelPath::clamp(path_of(open_root(request.target, O_PATH).get()));
   const UniqueFd above = open_root("/" + std::string(target.parent()));
-  std::vector<std::string> lowers;
-  for (MountLine& mount : read_mounts())
-    if (mount.target == "/" + target.str()) lowers = std::move(mount.lowers);
+  const std::vector<std::string> lowers = overlay_lowers("/" + target.str());
   if (!unmount_at(above.get(), target.leaf()))
     fail(Code::failed_precondition, "nothing is mounted on {}", request.target);
   let_go(lowers);

@@ -197,9 +197,13 @@ LayerTree::NodeId LayerTree::make_directory(std::string_view name) {
 // A whiteout has nothing to hide where there is no directory.
 std::optional<LayerTree::NodeId> LayerTree::maybe_directory(std::string_view name) {
   const NodeId directory = resolve(name);
-  for (NodeId at = directory; !is_directory(nodes_[at]); at = nodes_[at].parent)
-    if (nodes_[at].made != Made::none || (lower_ != nullptr && nodes_[at].lower == kNone))
-      return std::nullopt;
+  for (NodeId at = directory; !is_directory(nodes_[at]); at = nodes_[at].parent) {
+    if (nodes_[at].made != Made::none) return std::nullopt;
+    if (lower_ == nullptr || nodes_[at].lower != kNone) continue;
+    // Without the lower layers, the tree would have a directory here.
+    if (!is_lower_hidden(at)) contributions_ += fmt::format("void {}\n", path_to(at).str());
+    return std::nullopt;
+  }
   return directory;
 }
 

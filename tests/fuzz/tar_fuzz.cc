@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <numeric>
 #include <span>
 #include <string>
 #include <string_view>
@@ -183,27 +181,6 @@ void check_round_trip(const Listing& listing, size_t piece) {
 }  // namespace
 
 // NOLINTBEGIN(readability-identifier-naming): libFuzzer's names.
-// Absent when the corpus is replayed.
-extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size)
-    __attribute__((weak));
-
-// Most mutations would end at a wrong checksum: those of what looks like a header are set right.
-extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
-                                          unsigned int seed) {
-  size = LLVMFuzzerMutate(data, size, max_size);
-  if (seed % 16 == 0) return size;
-  for (size_t at = 0; at + 512 <= size; at += 512) {
-    const std::span<uint8_t> block(data + at, 512);
-    if (std::memcmp(&block[257], "ustar", 5) != 0) continue;
-    std::ranges::fill(block.subspan(148, 8), ' ');
-    const uint32_t sum = std::accumulate(block.begin(), block.end(), uint32_t{0});
-    const std::string text = fmt::format("{:06o}", sum);
-    std::ranges::copy(text, block.begin() + 148);
-    block[154] = 0;
-  }
-  return size;
-}
-
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Bytes archive = std::as_bytes(std::span(data, size));
   const size_t piece = 1 + (size > 0 ? data[size - 1] * size_t{7} : 0);
