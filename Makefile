@@ -68,8 +68,9 @@ fuzz: ## every fuzzer for FUZZ_SECONDS each
 	$(call compile,fuzz)
 	scripts/fuzz $(FUZZ_SECONDS)
 
-install: release ## bin/veneer below PREFIX (/usr/local); DESTDIR stages it
+install: release ## bin/veneer and its man pages below PREFIX (/usr/local); DESTDIR stages it
 	install -D -m 0755 build/release/bin/veneer '$(DESTDIR)$(PREFIX)/bin/veneer'
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' docs/man/*.1
 
 clean: ## removes the build trees, and keeps the clients' root file systems
 	find build -mindepth 1 -maxdepth 1 ! -name clients -exec rm -rf {} + 2>/dev/null || true

@@ -139,8 +139,35 @@ unpack_table() {
   {
     row 'veneer driver load' \
       '"$VENEER" --run "$PWD/run" driver --driver overlay --home "$PWD/home" load "$LAYOUT-gz"'
+    row 'the same, not synced' \
+      '"$VENEER" --run "$PWD/run" driver --driver overlay --storage-opt overlay.volatile=true \
+       --home "$PWD/home" load "$LAYOUT-gz"'
     row 'tar xzf, into one root' 'for tar in $TARS; do tar xzf "$tar"; done'
     row 'igzip -dc | tar x, the same' 'for tar in $TARS; do igzip -dc "$tar" | tar x; done'
+  }
+  run_table
+}
+
+# Packs the layers that name all their directories side by side, then the last, which needs the
+# others for what it does not name; and mounts the three. Synced, which the peer is not.
+pack_table() {
+  local extension=$1 tool=$2
+  export VENEER CORPUS EXTENSION=$extension TOOL=$tool
+  warm "$CORPUS"/{base,dev,node}.tar."$extension"
+  table "Pack the layers and mount them, $extension"
+  # shellcheck disable=SC2016 # expanded by the bash that is timed
+  {
+    row 'veneer layer pack, layer mount' '
+      for layer in base dev; do
+        "$VENEER" layer pack "$CORPUS/$layer.tar.$EXTENSION" "$layer" & pids+=($!)
+      done
+      for pid in "${pids[@]}"; do wait "$pid"; done
+      "$VENEER" layer pack "$CORPUS/node.tar.$EXTENSION" node --parent dev --parent base
+      mkdir target
+      "$VENEER" layer mount node dev base target
+      "$VENEER" layer unmount target'
+    row "$tool -dc | tar x, into one root" '
+      for layer in base dev node; do "$TOOL" -dc "$CORPUS/$layer.tar.$EXTENSION" | tar x; done'
   }
   run_table
 }
@@ -180,4 +207,8 @@ make_disk
 echo "$(nproc) cores, Linux $(uname -r), best of $RUNS; ratio: to the first row, above 1 is slower"
 unpack_table
 share_table
+if [[ $what == full ]]; then
+  pack_table gz igzip
+  pack_table zst zstd
+fi
 exit $STATUS
