@@ -26,6 +26,8 @@ namespace {
 
 constexpr std::string_view kName = "overlay";
 constexpr PathView kStagingDir = ".veneer-staging";
+constexpr std::string_view kReservedPrefix = ".veneer-";           // no id; ours, and the probes'
+constexpr std::string_view kProbePrefix = ".veneer-probe-";        // of mount/features, in home
 constexpr std::string_view kTmpRootPrefix = "tmproot";             // Docker's
 constexpr std::string_view kOwnTmpRootPrefix = "tmproot-veneer-";  // locked while in use
 // A Docker that runs on this home locks nothing: what it is making is left alone for so long.
@@ -44,7 +46,8 @@ RelPath parse_id(std::string_view id) {
   RelPath name = RelPath::parse_name(id, "id");
   if (id.size() > limits::kIdBytes)
     fail(Code::invalid_argument, "an id of {} bytes; {} are allowed", id.size(), limits::kIdBytes);
-  if (id == kStagingDir.c_str()) fail(Code::invalid_argument, "the id \"{}\" is reserved", id);
+  if (id.starts_with(kReservedPrefix))
+    fail(Code::invalid_argument, "the id \"{}\" is reserved", id);
   return name;
 }
 
@@ -173,6 +176,7 @@ void OverlayDriver::open_home(const DriverOptions& options) {
 
 void OverlayDriver::clean_up_after_crashes() {
   remove_stale(staging_.get(), "");
+  remove_old(home_.get(), kProbePrefix);
   for (const std::string& id : list()) {
     const RelPath name = RelPath::parse_name(id, "id");
     const auto layer = maybe_open_dir_at(home_.get(), name);
@@ -221,13 +225,13 @@ bool is_old(const struct stat& st) {
   return std::time(nullptr) - st.st_mtim.tv_sec > kForeignGraceSeconds;
 }
 
-// What a Docker that died left of its ApplyDiff.
-void remove_old_tmp_roots(int layer) {
-  for (const std::string& name : list_dir(layer)) {
-    if (!name.starts_with(kTmpRootPrefix) || name.starts_with(kOwnTmpRootPrefix)) continue;
+// Removes what the dead left and no lock tells from the work of the living.
+void remove_old(int dir, std::string_view prefix) {
+  for (const std::string& name : list_dir(dir)) {
+    if (!name.starts_with(prefix) || name.starts_with(kOwnTmpRootPrefix)) continue;
     const RelPath path = RelPath::parse_name(name, "name");
-    const auto st = maybe_stat_at(layer, path);
-    if (st && is_old(*st)) remove_stale(layer, name);
+    const auto st = maybe_stat_at(dir, path);
+    if (st && is_old(*st)) (void)remove_tree_at(dir, path);
   }
 }
 
@@ -236,7 +240,7 @@ void OverlayDriver::clean_up_layer(int layer, const RelPath& id) {
   const Parts seen = read_parts(layer);
   if (seen.tmp_root) {
     remove_stale(layer, kOwnTmpRootPrefix);
-    remove_old_tmp_roots(layer);
+    remove_old(layer, kTmpRootPrefix);
   }
   if (seen.is_whole()) return;
   const IdLock lock = locks_->lock(id, IdLock::Mode::exclusive);
@@ -305,7 +309,7 @@ bool OverlayDriver::exists(std::string_view id) const {
 std::vector<std::string> OverlayDriver::list() const {
   std::vector<std::string> ids;
   for (std::string& name : list_dir(home_.get()))
-    if (name != kStagingDir.c_str()) ids.push_back(std::move(name));
+    if (!name.starts_with(kReservedPrefix)) ids.push_back(std::move(name));
   return ids;
 }
 

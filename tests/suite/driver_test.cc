@@ -192,19 +192,23 @@ TEST_F(Overlay, WhatCrashesLeftIsRemoved) {
   write_file_at(home_.get(), "image/lower-id", "x", 0644);
   make_dir_at(home_.get(), ".veneer-staging/dead", 0700);
   make_dir_at(home_.get(), "c/tmproot-veneer-dead", 0700);
+  make_dir_at(home_.get(), ".veneer-probe-dead", 0700);
   // A Docker may be at it right now.
   reopen();
   EXPECT_EQ(driver_->list(), (std::vector<std::string>{"c", "empty", "half", "image"}));
   EXPECT_TRUE(exists_at(home_.get(), "c/tmproot12345"));
   EXPECT_FALSE(exists_at(home_.get(), "c/tmproot-veneer-dead"));
   const timespec long_ago{.tv_sec = ::time(nullptr) - 3700, .tv_nsec = 0};
-  for (const PathView path : {PathView("half"), PathView("empty"), PathView("c/tmproot12345")})
+  for (const PathView path : {PathView("half"), PathView("empty"), PathView("c/tmproot12345"),
+                              PathView(".veneer-probe-dead")})
     set_times_at(home_.get(), path, long_ago, long_ago);
   reopen();
   EXPECT_EQ(driver_->list(), (std::vector<std::string>{"c", "image"}));
   EXPECT_EQ(parts("c"), kContainerParts);
   EXPECT_EQ(parts("image"), std::vector<std::string>{"root"});
   EXPECT_TRUE(list_dir(open_dir_at(home_.get(), ".veneer-staging").get()).empty());
+  EXPECT_FALSE(exists_at(home_.get(), ".veneer-probe-dead"));
+  EXPECT_THROW(driver_->create(".veneer-probe-x", "", {}), Error);
 }
 
 TEST_F(Overlay, TheWorkOfTheLivingIsLeftAlone) {
