@@ -88,6 +88,20 @@ std::string check_backing(int dir, const std::string& home) {
   return name;
 }
 
+bool is_old(const struct stat& st) {
+  return std::time(nullptr) - st.st_mtim.tv_sec > kForeignGraceSeconds;
+}
+
+// Removes what the dead left and no lock tells from the work of the living.
+void remove_old(int dir, std::string_view prefix) {
+  for (const std::string& name : list_dir(dir)) {
+    if (!name.starts_with(prefix) || name.starts_with(kOwnTmpRootPrefix)) continue;
+    const RelPath path = RelPath::parse_name(name, "name");
+    const auto st = maybe_stat_at(dir, path);
+    if (st && is_old(*st)) (void)remove_tree_at(dir, path);
+  }
+}
+
 class OverlayDriver final : public NaiveDiffDriver {
  public:
   explicit OverlayDriver(const DriverOptions& options);
@@ -219,20 +233,6 @@ void finish_image(int layer) {
   for (const PathView part :
        {PathView("upper"), PathView("work"), PathView("merged"), PathView("lower-id")})
     (void)remove_tree_at(layer, part);
-}
-
-bool is_old(const struct stat& st) {
-  return std::time(nullptr) - st.st_mtim.tv_sec > kForeignGraceSeconds;
-}
-
-// Removes what the dead left and no lock tells from the work of the living.
-void remove_old(int dir, std::string_view prefix) {
-  for (const std::string& name : list_dir(dir)) {
-    if (!name.starts_with(prefix) || name.starts_with(kOwnTmpRootPrefix)) continue;
-    const RelPath path = RelPath::parse_name(name, "name");
-    const auto st = maybe_stat_at(dir, path);
-    if (st && is_old(*st)) (void)remove_tree_at(dir, path);
-  }
 }
 
 // The rest of an apply_diff() that died, of ours or of a Docker's, and layers that a Docker began.
