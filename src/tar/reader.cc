@@ -89,9 +89,9 @@ class Reader::Impl {
       return step();
     } catch (Error& error) {
       const std::string_view name = std::string_view(entry_.path).substr(0, limits::kPathBytes);
-      error.add_context(name.empty() ? fmt::format("entry at offset {}", entry_.header_offset)
-                                     : fmt::format("entry \"{}\" at offset {}", name,
-                                                   entry_.header_offset));
+      error.add_context(name.empty()
+                            ? fmt::format("entry at offset {}", entry_.header_offset)
+                            : fmt::format("entry \"{}\" at offset {}", name, entry_.header_offset));
       throw;
     }
   }
