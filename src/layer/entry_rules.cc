@@ -26,8 +26,8 @@ bool is_aufs_metadata(const RelPath& path) {
 
 void check_entry_owner(const tar::Entry& entry) {
   if (entry.uid == kNoId || entry.gid == kNoId)
-    fail(Code::invalid_argument, "owner {}:{}: the id {} means none to Linux", entry.uid,
-         entry.gid, kNoId);
+    fail(Code::invalid_argument, "owner {}:{}: the id {} means none to Linux", entry.uid, entry.gid,
+         kNoId);
 }
 
 dev_t entry_device(const tar::Entry& entry) {
