@@ -39,19 +39,28 @@ int raw_open(int dir, PathView path, int flags, mode_t mode) {
   return (flags & O_CREAT) != 0 ? guarded("openat", call) : call();
 }
 
-std::optional<UniqueFd> resolve(int root, PathView path, int flags, uint64_t how) {
+constexpr int kResolveAttempts = 128;
+
+// A descriptor, or -1 with errno.
+// openat2(2): a rename elsewhere on the way can make the kernel unsure, and it asks to try again.
+// Not forever: below a directory that overlayfs has under two names, each lookup moves it.
+int raw_resolve(int dir, PathView path, uint64_t flags, uint64_t how) {
   open_how request{};
-  request.flags = static_cast<__u64>(flags | O_CLOEXEC);
-  request.resolve = how | RESOLVE_NO_MAGICLINKS;
-  for (;;) {
-    const long fd = ::syscall(SYS_openat2, root, path.c_str(), &request, sizeof(request));
-    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
-    // openat2(2): a rename elsewhere on the way can make the kernel unsure; it asks to try again.
-    if (errno == EAGAIN || errno == EINTR) continue;
-    if (is_absent(errno)) return std::nullopt;
-    if (errno == ELOOP && (how & RESOLVE_NO_SYMLINKS) != 0) return std::nullopt;
-    fail_errno(errno, "openat2 {}", path.c_str());
+  request.flags = flags | O_CLOEXEC;
+  request.resolve = how;
+  for (int attempts = 1;; ++attempts) {
+    const long fd = ::syscall(SYS_openat2, dir, path.c_str(), &request, sizeof(request));
+    const bool is_again = fd < 0 && errno == EAGAIN && attempts < kResolveAttempts;
+    if (!is_again && (fd >= 0 || errno != EINTR)) return static_cast<int>(fd);
   }
+}
+
+std::optional<UniqueFd> resolve(int root, PathView path, int flags, uint64_t how) {
+  UniqueFd fd(raw_resolve(root, path, static_cast<uint64_t>(flags), how | RESOLVE_NO_MAGICLINKS));
+  if (fd) return fd;
+  if (is_absent(errno)) return std::nullopt;
+  if (errno == ELOOP && (how & RESOLVE_NO_SYMLINKS) != 0) return std::nullopt;
+  fail_errno(errno, "openat2 {}", path.c_str());
 }
 
 // There is no *at() call for extended attributes before Linux 6.13; the link in /proc names the
@@ -156,16 +165,11 @@ std::optional<UniqueFd> maybe_resolve_beneath(int root, PathView path, int flags
 }
 
 UniqueFd open_same_mount(int dir, PathView path) {
-  open_how request{};
-  request.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  request.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
-  for (;;) {
-    const long fd = ::syscall(SYS_openat2, dir, path.c_str(), &request, sizeof(request));
-    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
-    if (errno == EAGAIN || errno == EINTR) continue;
-    if (errno == EXDEV) fail(Code::failed_precondition, "{} is a mount point", path.c_str());
-    fail_errno(errno, "open {}", path.c_str());
-  }
+  UniqueFd fd(raw_resolve(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
+                          RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV));
+  if (fd) return fd;
+  if (errno == EXDEV) fail(Code::failed_precondition, "{} is a mount point", path.c_str());
+  fail_errno(errno, "open {}", path.c_str());
 }
 
 UniqueFd dup_fd(int fd) {
@@ -475,6 +479,12 @@ void sync_fd(int fd) {
 
 void sync_data(int fd) {
   check(guarded("fdatasync", [&] { return ::fdatasync(fd); }), "fdatasync");
+}
+
+void start_sync(int fd, uint64_t offset, uint64_t size) {
+  // Only a hint: what is wrong with the data, fdatasync tells.
+  (void)::sync_file_range(fd, static_cast<off64_t>(offset), static_cast<off64_t>(size),
+                          SYNC_FILE_RANGE_WRITE);
 }
 
 void sync_file_system(int fd) {

@@ -50,6 +50,7 @@ UniqueFd open_dir_at(int dir, PathView path);
 std::optional<UniqueFd> maybe_open_dir_at(int dir, PathView path);
 // Opens what `path` means to a process whose root is `root`: links are followed, never out of it
 // (openat2 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS). Nothing for ENOENT and ENOTDIR.
+// EAGAIN if the kernel is not sure of the way after many attempts.
 std::optional<UniqueFd> maybe_resolve_in_root(int root, PathView path, int flags);
 // The same without links: nothing for ENOENT, ENOTDIR and when a component is a link.
 std::optional<UniqueFd> maybe_resolve_beneath(int root, PathView path, int flags);
@@ -134,6 +135,9 @@ void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint
 void copy_data(int from, int to);
 void sync_fd(int fd);
 void sync_data(int fd);
+// Starts to write a part of a file out, so that a sync_data() to come is short. Durable is nothing
+// before that.
+void start_sync(int fd, uint64_t offset, uint64_t size);
 // The file system that `fd` is on.
 void sync_file_system(int fd);
 

@@ -33,6 +33,9 @@ inline constexpr uint64_t kLayerBytes = uint64_t{1} << 43;
 // layer cannot have an index. The index itself has room for 16 million names of 150 bytes.
 inline constexpr uint64_t kIndexedBytes = uint64_t{0xffffffff} * 512;
 inline constexpr uint64_t kIndexBytes = uint64_t{1} << 32;
+// What the data of files may take in an index (chunk maps, copies of what the kernel cannot take
+// from the tar), beyond as much as the tar has: a sparse file of a few bytes may want gigabytes.
+inline constexpr uint64_t kIndexDataBytes = 64 << 20;
 
 // What a compressed layer may make its decoder remember: a zstd window of 1 << 27 bytes, which is
 // where zstd itself wants to be asked, and all the memory of an xz decoder.
@@ -55,5 +58,14 @@ inline constexpr size_t kImageTagBytes = 128;
 
 // Ids of the graph driver: one path component.
 inline constexpr size_t kIdBytes = 255;
+
+// Snapshots: keys and names; a label's key and value together, as containerd has it; and as many
+// layers as overlayfs merges.
+inline constexpr size_t kSnapshotKeyBytes = 4096;
+inline constexpr size_t kLabelBytes = 4096;
+inline constexpr size_t kSnapshotDepth = 500;
+// One filter of a walk, and a regular expression in it: its compiler recurses a frame a character.
+inline constexpr size_t kFilterBytes = 16384;
+inline constexpr size_t kFilterPatternBytes = 1024;
 
 }  // namespace veneer::limits
