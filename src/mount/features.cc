@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string_view>
@@ -255,6 +256,21 @@ constexpr Feature kFeatures[] = {
     {"fanotify pre-content", "layers that are fetched while they are read", probe_pre_content},
 };
 
+Probe run_probe(const Feature& feature, int dir) {
+  Probe probe{.name = std::string(feature.name),
+              .enables = std::string(feature.enables),
+              .works = false,
+              .why_not = ""};
+  const ProbeDir place(dir);
+  try {
+    feature.probe(place);
+    probe.works = true;
+  } catch (const Error& error) {
+    probe.why_not = error.message();
+  }
+  return probe;
+}
+
 // --- loading overlayfs -----------------------------------------------------------------------
 
 bool is_in_proc_filesystems(std::string_view name) {
@@ -316,17 +332,12 @@ bool supports_d_type(int dir) {
 
 std::vector<Probe> probe_features(int dir) {
   std::vector<Probe> probes;
-  for (const Feature& feature : kFeatures) {
-    Probe& probe = probes.emplace_back(std::string(feature.name), std::string(feature.enables));
-    const ProbeDir place(dir);
-    try {
-      feature.probe(place);
-      probe.works = true;
-    } catch (const Error& error) {
-      probe.why_not = error.message();
-    }
-  }
+  for (const Feature& feature : kFeatures) probes.push_back(run_probe(feature, dir));
   return probes;
+}
+
+Probe probe_packed(int dir) {
+  return run_probe(*std::ranges::find(kFeatures, &probe_erofs, &Feature::probe), dir);
 }
 
 }  // namespace veneer

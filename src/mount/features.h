@@ -25,4 +25,7 @@ bool supports_d_type(int dir);
 // feature that is missing.
 std::vector<Probe> probe_features(int dir);
 
+// The one of them that packed layers need: file-backed EROFS.
+Probe probe_packed(int dir);
+
 }  // namespace veneer

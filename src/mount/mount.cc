@@ -52,6 +52,13 @@ UniqueFd clone_mount(int dir, PathView path) {
       "open_tree {}", path.c_str()));
 }
 
+void make_read_only(int mount) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  check(::mount_setattr(mount, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)),
+        "mount_setattr read-only");
+}
+
 void attach_mount(int mount, int dir, PathView target) {
   failpoint::point("move_mount");
   check(::move_mount(mount, "", dir, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH), "move_mount to {}",

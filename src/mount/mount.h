@@ -26,6 +26,10 @@ struct Mount {
 // left out (open_tree(2) OPEN_TREE_CLONE).
 UniqueFd clone_mount(int dir, PathView path);
 
+// Makes a mount refuse writes; its file system, and other mounts of it, stay as they are
+// (mount_setattr(2): Linux 5.12).
+void make_read_only(int mount);
+
 // Moves a detached mount onto `target` (a directory of ours: dirfd and path). While `mount` is open
 // it keeps the mount busy: close it before a plain unmount.
 void attach_mount(int mount, int dir, PathView target);
