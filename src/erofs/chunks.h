@@ -46,6 +46,8 @@ class ChunkCursor {
  public:
   ChunkCursor(const File& file, uint32_t bits) : file_(file), bits_(bits) {}
   bool next(Chunk& chunk);
+  // Goes to the last chunk of the file, which is not empty.
+  void skip_to_last() { at_ = (file_.size - 1) >> bits_ << bits_; }
 
  private:
   File file_;

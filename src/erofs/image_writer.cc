@@ -164,13 +164,15 @@ void ImageWriter::place_all() {
     if (image_.is_named(node)) ++xattr_uses[node.xattrs];
   image_.xattrs_.place(xattr_uses);
 
-  for (NodeId id = 0; id < places_.size(); ++id) place_node(image_.nodes_[id], places_[id]);
+  for (NodeId id = 0; id < places_.size(); ++id) place_node(id);
   xattr_block_ = blocks_of(metadata_end_);
   data_block_ = xattr_block_ + blocks_of(image_.xattrs_.shared_size());
   check_size(image_.xattrs_.shared_size());
 }
 
-void ImageWriter::place_node(Node& node, Place& place) {
+void ImageWriter::place_node(NodeId id) {
+  Node& node = image_.nodes_[id];
+  Place& place = places_[id];
   if (!image_.is_named(node)) return;
   ++inodes_;
   if (node.is_directory()) {
@@ -188,7 +190,7 @@ void ImageWriter::place_node(Node& node, Place& place) {
   if (node.type() == S_IFREG) {
     place.nid = static_cast<uint32_t>(metadata_end_ / kSlotBytes);
     metadata_end_ += fixed_size;
-    place_file(node, place);
+    place_file(id, place);
   } else {
     // Contents beside the inode must not cross a block's end: the inode goes further on, unless
     // that would take more room than a block for the contents.
@@ -210,7 +212,8 @@ void ImageWriter::place_node(Node& node, Place& place) {
   check_size(0);
 }
 
-void ImageWriter::place_file(const Node& node, Place& place) {
+void ImageWriter::place_file(NodeId id, Place& place) {
+  const Node& node = image_.nodes_[id];
   if (node.size == 0) return;
   const File file = file_of(node);
   if (!file.extents.empty()) {
@@ -226,11 +229,25 @@ void ImageWriter::place_file(const Node& node, Place& place) {
   place.chunk_bits = static_cast<uint8_t>(plan.bits);
   const uint64_t chunks = ((node.size - 1) >> plan.bits) + 1;
   metadata_end_ = round_up(metadata_end_, sizeof(ChunkIndex)) + chunks * sizeof(ChunkIndex);
+  charge_data(id, chunks * sizeof(ChunkIndex) + (plan.copied << plan.bits));
   check_size(plan.copied << plan.bits);
-  place.block = static_cast<uint32_t>(data_blocks_);
+  place.block = static_cast<uint32_t>(take_blocks(plan.copied << plan.bits));
   ChunkCursor cursor(file, plan.bits);
-  for (Chunk chunk; plan.copied > 0 && cursor.next(chunk);)
-    if (chunk.kind == Chunk::Kind::copied) take_blocks(chunk.end - chunk.begin);
+  cursor.skip_to_last();
+  Chunk last;
+  if (cursor.next(last) && last.kind == Chunk::Kind::copied)
+    data_blocks_ -= blocks_of(uint64_t{1} << plan.bits) - blocks_of(last.end - last.begin);
+}
+
+void ImageWriter::charge_data(NodeId id, uint64_t bytes) {
+  data_bytes_ += bytes;
+  const uint64_t limit = limits::kIndexDataBytes + device_.size_bytes;
+  if (data_bytes_ > limit)
+    fail(Code::resource_exhausted,
+         "the data of \"{}\" takes {} bytes of the index, and with that of other files {}; {} is "
+         "the "
+         "limit for a layer of {}",
+         image_.path_of(id), bytes, data_bytes_, limit, device_.size_bytes);
 }
 
 // A file that is one piece of the device needs no chunk index: the device's blocks have numbers

@@ -65,9 +65,10 @@ class ImageWriter {
   void sort_entries();
   void sort_directory(const Node& node, const Place& place);
   void place_all();
-  void place_node(Node& node, Place& place);
+  void place_node(NodeId id);
   void place_contents(const Node& node, Place& place);
-  void place_file(const Node& node, Place& place);
+  void place_file(NodeId id, Place& place);
+  void charge_data(NodeId id, uint64_t bytes);
   uint64_t take_blocks(uint64_t bytes);
   void check_size(uint64_t more_bytes) const;
 
@@ -109,6 +110,7 @@ class ImageWriter {
   uint64_t xattr_block_ = 0;
   uint64_t data_block_ = 0;
   uint64_t data_blocks_ = 0;
+  uint64_t data_bytes_ = 0;  // what counts for limits::kIndexDataBytes
 };
 
 }  // namespace veneer::erofs

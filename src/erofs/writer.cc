@@ -1,5 +1,6 @@
 #include "erofs/writer.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/error.h"
@@ -147,6 +148,20 @@ void Image::add_entry(NodeId directory, std::string_view name, NodeId child) {
 
 bool Image::is_named(const Node& node) const {
   return node.is_directory() ? node.data != kNoParent : node.nlink > 0;
+}
+
+// By the first of its names; for messages.
+std::string Image::path_of(NodeId id) const {
+  std::string path;
+  while (id != kRoot) {
+    const auto entry = std::ranges::find_if(entries_, [&](const Entry& candidate) {
+      return candidate.child == id && candidate.name() != kSelf && candidate.name() != kParent;
+    });
+    if (entry == entries_.end()) break;
+    path.insert(0, path.empty() ? entry->name() : fmt::format("{}/", entry->name()));
+    id = entry->directory;
+  }
+  return path;
 }
 
 uint64_t Image::write(const Device& device, const std::function<void(Bytes)>& sink) {

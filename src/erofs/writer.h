@@ -21,6 +21,7 @@
 #include <ctime>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -78,7 +79,9 @@ class Image {
   // Gives the image to `sink` in order and returns its size, a multiple of the block size. A node
   // that no entry names is left out. Throws invalid_argument for equal names in a directory and for
   // extents past the device's end; resource_exhausted if device or image are larger than
-  // limits::kIndexedBytes and limits::kIndexBytes; and what `sink` and Device::read throw.
+  // limits::kIndexedBytes and limits::kIndexBytes, or if the data of files takes more of the image
+  // than limits::kIndexDataBytes and the device's size, naming a file; and what `sink` and
+  // Device::read throw.
   uint64_t write(const Device& device, const std::function<void(Bytes)>& sink);
 
  private:
@@ -113,6 +116,7 @@ class Image {
   void add_extents(Node& node, const Inode& inode);
   void push_entry(NodeId directory, std::string_view name, NodeId child);
   bool is_named(const Node& node) const;
+  std::string path_of(NodeId id) const;
 
   std::vector<Node> nodes_;
   std::vector<Entry> entries_;  // "." and ".." among them

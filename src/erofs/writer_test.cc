@@ -321,5 +321,39 @@ TEST(Image, ReadAndSinkErrorsPassThrough) {
             Code::unavailable);
 }
 
+// A file of one byte in eight tebibytes takes 16 MiB: half of it for the chunk that has the byte,
+// and half to say which that is.
+TEST(Image, DataInTheIndexIsLimitedByTheSizeOfTheDevice) {
+  constexpr uint64_t kEach = 16 << 20;
+  constexpr uint64_t kFiles = limits::kIndexDataBytes / kEach;
+  const auto size_with = [](uint64_t files, uint64_t device_size) {
+    Image image;
+    image.add(kDirectory);
+    const NodeId directory = image.add(kDirectory);
+    image.add_entry(kRoot, "d", directory);
+    const Extent extent{.file_offset = 1, .device_offset = 0, .size = 1};
+    std::vector<std::string> names;
+    for (uint64_t i = 0; i < files; ++i) names.push_back(fmt::format("f{}", i));
+    for (const std::string& name : names)
+      image.add_entry(
+          directory, name,
+          image.add({.mode = S_IFREG | 0644, .size = limits::kFileBytes, .extents = {&extent, 1}}));
+    const auto read = [](uint64_t, std::span<std::byte> buffer) {
+      std::ranges::fill(buffer, std::byte{1});
+    };
+    return image.write({.size_bytes = device_size, .tag = "tag", .read = read}, [](Bytes) {});
+  };
+  EXPECT_GT(size_with(kFiles, 2), limits::kIndexDataBytes);
+  EXPECT_GT(size_with(kFiles + 1, kEach), limits::kIndexDataBytes + kEach);
+  try {
+    size_with(kFiles + 1, kEach - 1);
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::resource_exhausted);
+    EXPECT_NE(error.message().find("\"d/f4\" takes 16777216 bytes"), std::string::npos)
+        << error.message();
+  }
+}
+
 }  // namespace
 }  // namespace veneer::erofs
