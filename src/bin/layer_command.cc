@@ -1,7 +1,5 @@
 // veneer layer: layers by themselves, without a store. Packed or as directories, and mounted.
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <memory>
 
@@ -9,26 +7,17 @@
 #include "bin/command.h"
 #include "bin/json_out.h"
 #include "bin/layer_mounts.h"
-#include "layer/expand.h"
-#include "layer/lower.h"
-#include "layer/pack.h"
-#include "mount/erofs.h"
+#include "bin/layer_pack.h"
 #include "mount/overlay.h"
-#include "stream/compress.h"
-#include "stream/prefetch.h"
 
 namespace veneer {
 namespace {
-
-constexpr PathView kTarName = "layer.tar";
-constexpr PathView kTreeName = "fs";
 
 struct Request {
   explicit Request(Context& from) : context(from) {}
 
   Context& context;
-  std::string blob;
-  std::string directory;
+  std::vector<std::string> blobs;  // each followed by the directory it goes to
   std::vector<std::string> parents;
   std::string form = "packed";
   std::vector<std::string> layers;
@@ -36,157 +25,33 @@ struct Request {
   std::string target;
 };
 
-// A layer's directory, opened for overlayfs to merge: its tree, or a mount of its index.
-struct OpenedLayer {
-  UniqueFd directory;
-  UniqueFd tree;
-  bool is_packed = false;
-};
-
-// An index that holds what lower layers contributed is the one to use over these.
-RelPath choose_index(int directory, const std::string& path) {
-  RelPath chosen;
-  bool is_special = false;
-  DirReader reader(directory);
-  while (const std::optional<DirEntry> entry = reader.next()) {
-    const std::string_view name = entry->name();
-    if (!name.starts_with("layer.") || !name.ends_with(".erofs")) continue;
-    const bool is_plain = name == "layer.erofs";
-    if (is_plain && is_special) continue;
-    if (!is_plain && is_special)
-      fail(Code::failed_precondition, "{} is packed over several parents; keep one of its indexes",
-           path);
-    chosen = RelPath::parse_name(name, "index");
-    is_special = !is_plain;
-  }
-  if (chosen.empty())
-    fail(Code::not_found, "{} holds no layer: neither {} nor an index", path, kTreeName.c_str());
-  return chosen;
-}
-
-OpenedLayer open_layer(const std::string& path) {
-  OpenedLayer layer;
-  layer.directory = open_root(path);
-  if (auto tree = maybe_open_dir_at(layer.directory.get(), kTreeName)) {
-    layer.tree = std::move(*tree);
-    return layer;
-  }
-  const RelPath index = choose_index(layer.directory.get(), path);
-  layer.tree = mount_erofs(layer.directory.get(), {.index = index, .device = kTarName});
-  layer.is_packed = true;
-  return layer;
-}
-
-std::vector<OpenedLayer> open_layers(const std::vector<std::string>& paths) {
-  std::vector<OpenedLayer> layers;
-  for (const std::string& path : paths) layers.push_back(open_layer(path));
-  return layers;
-}
-
-// --- pack ---
-
-struct Packed {
-  LayerTarInfo tar;
-  uint64_t file_bytes = 0;
-  std::vector<std::string> names;  // of what was written beside the tar
-};
-
-void write_index_file(const LayerTree& tree, int directory, int tar, Packed& packed) {
-  const std::string name = index_name(tree.lower_digest());
-  const UniqueFd index =
-      open_at(directory, RelPath::parse_name(name, "index"), O_RDWR | O_CREAT | O_EXCL, 0400);
-  (void)write_index(tree, tar, packed.tar, index.get());
-  sync_data(index.get());
-  packed.names.push_back(name);
-}
-
-// The tree over the parents: the same one if they contribute no more than attributes.
-const LayerTree& settle(LayerTree& plain, std::unique_ptr<LayerTree>& again, const LowerView& lower,
-                        int tar, uint64_t size) {
-  if (!plain.depends_on_lower() || plain.adopt_lower(lower)) return plain;
-  again = std::make_unique<LayerTree>(&lower);
-  FileRangeSource source(tar, 0, size);
-  read_layer_tree(source, *again);
-  return *again;
-}
-
-Packed pack_into(const Request& request, Source& from, int directory) {
-  const std::vector<OpenedLayer> parents = open_layers(request.parents);
-  View view;
-  for (const OpenedLayer& parent : parents) view.layers.push_back(parent.tree.get());
-  const LowerView lower(view);
-
-  const UniqueFd tar = open_at(directory, kTarName, O_RDWR | O_CREAT | O_EXCL, 0400);
-  LayerTree plain;
-  Packed packed{.tar = store_layer_tar(from, tar.get(), plain), .names = {}};
-  packed.file_bytes = plain.file_bytes();
-  const bool wants_packed = request.form == "packed";
-  if (wants_packed && !plain.has_lower_links())
-    write_index_file(plain, directory, tar.get(), packed);
-  std::unique_ptr<LayerTree> again;
-  const LayerTree& tree = settle(plain, again, lower, tar.get(), packed.tar.size_bytes);
-  if (wants_packed && !tree.has_lower_links()) {
-    if (tree.lower_digest()) write_index_file(tree, directory, tar.get(), packed);
-  } else {
-    make_dir_at(directory, kTreeName, 0755);
-    const UniqueFd to = open_dir_at(directory, kTreeName);
-    expand_layer(tree, tar.get(), &lower, to.get(), {});
-    sync_file_system(to.get());
-    packed.names.emplace_back(kTreeName.c_str());
-  }
-  sync_data(tar.get());
-  sync_fd(directory);
-  return packed;
-}
-
-void discard(int directory) {
-  for (const std::string& name : list_dir(directory))
-    (void)remove_tree_at(directory, RelPath::parse_name(name, "name"));
-}
-
 int pack(Request& request) {
-  const UniqueFd blob =
-      request.blob == "-" ? dup_fd(STDIN_FILENO) : open_root(request.blob, O_RDONLY);
-  const OpenedDir directory = open_or_make_root(absolute(request.directory), 0700);
-  if (!list_dir(directory.fd.get()).empty())
-    fail(Code::already_exists, "{} is not empty", request.directory);
-  FdSource stored(blob.get());
-  HashingSource hashed(stored);
-  DecompressingSource plain(hashed);
-  PrefetchSource source(plain);
-  Packed packed;
-  try {
-    packed = pack_into(request, source, directory.fd.get());
-  } catch (Error& error) {
-    discard(directory.fd.get());
-    error.add_context(request.blob);
-    throw;
+  std::vector<PackJob> jobs;
+  for (size_t at = 0; at < request.blobs.size(); at += 2)
+    jobs.push_back({.blob = request.blobs[at], .directory = request.blobs[at + 1]});
+  const PackOptions options{
+      .parents = request.parents,
+      .form = request.form == "packed" ? LayerForm::packed : LayerForm::directory,
+      .wants_blob_digests = request.context.json};
+  for (const PackedLayer& layer : pack_layers(jobs, options)) {
+    if (!request.context.json) {
+      print(fmt::format("{}\n", layer.tar.diff_id.str()));
+      continue;
+    }
+    const SettledLayer& settled = layer.settled;
+    JsonOut json;
+    json.begin_object().key("blob").string(layer.blob_digest->str());
+    json.key("diff_id").string(layer.tar.diff_id.str());
+    json.key("size").number(layer.tar.size_bytes);
+    json.key("files_size").number(settled.file_bytes);
+    if (settled.form == LayerForm::packed) {
+      json.key("index").string(settled.index_name);
+      json.key("index_digest").string(settled.index_digest.str());
+    }
+    json.end_object();
+    print(json.text() + "\n");
   }
-  if (!request.context.json) {
-    print(fmt::format("{}\n", packed.tar.diff_id.str()));
-    return kDone;
-  }
-  JsonOut json;
-  json.begin_object().key("blob").string(hashed.digest().str());
-  json.key("diff_id").string(packed.tar.diff_id.str());
-  json.key("size").number(packed.tar.size_bytes).key("files_size").number(packed.file_bytes);
-  json.key("written").begin_array();
-  for (const std::string& name : packed.names) json.string(name);
-  json.end_array().end_object();
-  print(json.text() + "\n");
   return kDone;
-}
-
-// --- mount ---
-
-// Packed layers are mounted on <layer>/mnt: overlayfs wants paths to show, and other programs too.
-std::string lower_path(const OpenedLayer& layer) {
-  const std::string directory = path_of(layer.directory.get());
-  if (!layer.is_packed) return directory + "/" + kTreeName.c_str();
-  (void)try_make_dir_at(layer.directory.get(), "mnt", 0700);
-  if (!is_mount_point_at(layer.directory.get(), "mnt"))
-    attach_mount(layer.tree.get(), layer.directory.get(), "mnt");
-  return directory + "/mnt";
 }
 
 int mount(Request& request) {
@@ -223,10 +88,15 @@ int unmount(Request& request) {
   // An open mount is busy: what remains open is the directory above it.
   const RelPath target = RelPath::clamp(path_of(open_root(request.target, O_PATH).get()));
   const UniqueFd above = open_root("/" + std::string(target.parent()));
-  const std::vector<std::string> lowers = overlay_lowers("/" + target.str());
+  if (!is_mount_point_at(above.get(), target.leaf()))
+    fail(Code::failed_precondition, "nothing is mounted on {}", request.target);
+  const std::optional<std::vector<std::string>> lowers = stack_lowers("/" + target.str());
+  if (!lowers)
+    fail(Code::failed_precondition, "what is mounted on {} is not a stack of layers",
+         request.target);
   if (!unmount_at(above.get(), target.leaf()))
     fail(Code::failed_precondition, "nothing is mounted on {}", request.target);
-  let_go(lowers);
+  let_go(*lowers);
   return kDone;
 }
 
@@ -238,9 +108,9 @@ struct Verb {
 };
 
 constexpr Verb kVerbs[] = {
-    {"pack", "Make a layer of a blob: its tar and an index, or a directory",
-     "veneer layer pack base.tar.gz base\n  veneer layer pack node.tar.zst node --parent dev "
-     "--parent base",
+    {"pack", "Make layers of blobs: a tar and an index each, or a directory",
+     "veneer layer pack base.tar.gz base\n"
+     "  veneer layer pack dev.tar.gz dev node.tar.zst node --parent base",
      pack},
     {"mount", "Mount a stack of layers, the topmost first",
      "veneer layer mount node dev base /mnt\n  veneer layer mount --upper work node dev base /mnt",
@@ -250,11 +120,19 @@ constexpr Verb kVerbs[] = {
 };
 
 void add_pack_options(CLI::App& command, Request& request) {
-  command.add_option("BLOB", request.blob, "The layer, compressed or not; - is standard input")
-      ->required();
-  command.add_option("DIR", request.directory, "Where the layer goes; made, or empty")->required();
   command
-      .add_option("--parent", request.parents, "A layer below, the nearest first; may be repeated")
+      .add_option("BLOB", request.blobs,
+                  "A layer, compressed or not (- is standard input), and where it goes: a "
+                  "directory that is made, or empty. The lowest layer first")
+      ->option_text("DIR [BLOB DIR]...")
+      ->required();
+  command.parse_complete_callback([&request] {
+    if (request.blobs.size() % 2 != 0)
+      throw CLI::ValidationError(request.blobs.back(), "no directory for this blob");
+  });
+  command
+      .add_option("--parent", request.parents,
+                  "A layer below all these, the nearest first; may be repeated")
       ->option_text("DIR")
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "layer/entry_rules.h"
+#include "layer/file_writer.h"
 #include "layer/made_names.h"
 #include "layer/whiteout.h"
 #include "layer/xattr_policy.h"
@@ -50,13 +51,14 @@ class Applier {
       try {
         apply(*entry);
       } catch (Error& error) {
-        if (!reading_)
+        if (!errors_are_named_)
           error.add_context(
               fmt::format("entry \"{}\" at offset {}", entry->path, entry->header_offset));
         throw;
       }
     }
     reader_.drain();
+    writer_.finish();
     (void)remove_tree_at(root_, RelPath::parse(kAufsLinkDir));
     restore_directory_times();
     return size_;
@@ -163,42 +165,65 @@ class Applier {
     set_attributes(dir, leaf, "", entry);
   }
 
+  // Here only the name is made, and what the writer's thread does not know how to do.
   void make_file(const tar::Entry& entry) {
+    const int dir = parent_.fd.get();
     const PathView leaf = path_.leaf();
-    const mode_t mode = entry.mode & 0777;
-    const UniqueFd file =
-        open_at(parent_.fd.get(), leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOCTTY, mode);
+    UniqueFd file = open_at(dir, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOCTTY, entry.mode & 0777);
     drop_inherited_acls(leaf);
+    size_ += entry.size;
+    const bool is_plain = !entry.sparse && entry.xattrs.empty();
+    if (is_plain && entry.size <= FileWriter::kLargestBody)
+      return write_elsewhere(std::move(file), entry);
+    write_body(file.get(), entry);
+    if (is_plain) {
+      set_file_attributes(file.get(), file_attributes(entry));
+    } else {
+      set_attributes(dir, leaf, "", entry);
+    }
+  }
+
+  void write_elsewhere(UniqueFd file, const tar::Entry& entry) {
+    errors_are_named_ = true;
+    Room room = writer_.add({.fd = std::move(file),
+                             .attributes = file_attributes(entry),
+                             .entry_path = entry.path,
+                             .header_offset = entry.header_offset},
+                            entry.size);
+    errors_are_named_ = false;
+    while (const std::optional<tar::Piece> piece = read_piece()) {
+      VENEER_CHECK(piece->bytes.size() <= room.size());
+      std::ranges::copy(piece->bytes, room.begin());
+      room = room.subspan(piece->bytes.size());
+    }
+  }
+
+  void write_body(int file, const tar::Entry& entry) {
     while (const std::optional<tar::Piece> piece = read_piece()) {
       if (entry.sparse) {
-        write_all_at(file.get(), piece->bytes, piece->offset);
+        write_all_at(file, piece->bytes, piece->offset);
       } else {
-        write_all(file.get(), piece->bytes);
+        write_all(file, piece->bytes);
       }
     }
-    if (entry.sparse) set_size(file.get(), entry.size);
-    size_ += entry.size;
-
-    // Only what is not yet as it should be: most files are root's and have no special bits.
-    const struct stat st = stat_fd(file.get());
-    const uint32_t uid = options_.id_maps.uids.to_host(entry.uid);
-    const uint32_t gid = options_.id_maps.gids.to_host(entry.gid);
-    if (st.st_uid != uid || st.st_gid != gid) chown_fd(file.get(), uid, gid);
-    if (!entry.xattrs.empty()) set_xattrs(parent_.fd.get(), leaf, entry);
-    if ((st.st_mode & 07777) != entry.mode || !entry.xattrs.empty())
-      chmod_fd(file.get(), entry.mode);
-    const timespec time = to_timespec(entry.modified);
-    set_times_fd(file.get(), time, time);
+    if (entry.sparse) set_size(file, entry.size);
   }
 
   std::optional<tar::Piece> read_piece() {
-    reading_ = true;
+    errors_are_named_ = true;
     std::optional<tar::Piece> piece = reader_.read();
-    reading_ = false;
+    errors_are_named_ = false;
     return piece;
   }
 
   // --- attributes ---
+
+  FileAttributes file_attributes(const tar::Entry& entry) const {
+    return {.uid = options_.id_maps.uids.to_host(entry.uid),
+            .gid = options_.id_maps.gids.to_host(entry.gid),
+            .mode = entry.mode,
+            .modified = to_timespec(entry.modified)};
+  }
 
   // In the order that loses nothing: chown clears set-id bits and capabilities. Directories get
   // their times at the end; `dir_path` is theirs.
@@ -219,6 +244,7 @@ class Applier {
     for (const Xattr& xattr : entry.xattrs) {
       const std::optional<std::string> name = xattr_name_to_store(xattr.name);
       if (!name || (name->starts_with("user.") && !takes_user_xattrs(entry.type))) continue;
+      sets_default_acls_ |= xattr.name == kDefaultAcl;
       // An overlay mount escapes its own names itself.
       const std::string& stored = options_.through_overlay ? xattr.name : *name;
       set_xattr_at(dir, leaf, stored.c_str(),
@@ -265,9 +291,10 @@ class Applier {
 
   void use_parent(std::string_view name, UniqueFd fd, std::string path) {
     directory_times_.try_emplace(path, stat_fd(fd.get()).st_mtim);
-    parent_.inherits_acl = maybe_xattr_at(fd.get(), ".", kDefaultAcl).has_value();
     parent_.is_marked = false;
     parent_.is_new = new_directories_.find(path) != Mark::none;
+    parent_.inherits_acl = (!parent_.is_new || sets_default_acls_) &&
+                           maybe_xattr_at(fd.get(), ".", kDefaultAcl).has_value();
     parent_.name = name;
     parent_.fd = std::move(fd);
     parent_.path = std::move(path);
@@ -405,6 +432,7 @@ class Applier {
   }
 
   tar::Reader reader_;
+  FileWriter writer_;
   int root_;
   std::string root_path_;
   const ApplyOptions& options_;
@@ -413,9 +441,10 @@ class Applier {
   RelPath parent_name_;  // scratch
   RelPath target_;       // of a hard link
   Parent parent_;
-  bool reading_ = false;  // the tar's own errors name the entry already
+  bool errors_are_named_ = false;  // those of the reader and the writer name their entry already
   MadeNames made_;
   MadeNames new_directories_;
+  bool sets_default_acls_ = false;  // on anything
   std::map<std::string, timespec> directory_times_;
   uint64_t size_ = 0;
 };

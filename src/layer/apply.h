@@ -36,6 +36,8 @@ struct ApplyOptions {
 //  - Hard links carry no attributes of their own. Character devices 0:0 are refused: on disk they
 //    are whiteouts. trusted.overlay.* is stored escaped; the rest by layer/xattr_policy.h.
 //
+// Small files are written by a thread of its own (layer/file_writer.h), which ends with the call.
+//
 // Throws Error that names the entry and its offset in the tar: corrupt (the tar; a hard link to
 // nothing), invalid_argument (what a layer may not hold), resource_exhausted, io. Then the tree is
 // half made: the caller throws it away.

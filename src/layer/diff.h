@@ -20,9 +20,11 @@
 namespace veneer {
 
 // Whose xattrs mark whiteouts, opaque directories, redirects and metacopies. A mount heeds one kind
-// only: user.overlay.* with its `userxattr` option, else trusted.overlay.*; to it the other kind is
-// data that any process in a container can set, so who knows how the view is mounted says so.
-enum class Marks { both, trusted, user };
+// only: user.overlay.* with its `userxattr` option, else trusted.overlay.*. To it the other kind is
+// data: any process in a container can set it, and packed layers have both (for mounts in user
+// namespaces), of which a copied-up directory keeps user.overlay.*. So the view must say how it is
+// mounted.
+enum class Marks { trusted, user };
 
 // Borrowed descriptors of the layers' top directories, the topmost first. Never empty; a view of
 // one plain directory is an image's unpacked tree. Layers at the end of two views that are the same
@@ -31,7 +33,7 @@ enum class Marks { both, trusted, user };
 // directory knows which lower names have become links to a changed inode): it is no such view.
 struct View {
   std::vector<int> layers;
-  Marks marks = Marks::both;
+  Marks marks = Marks::trusted;
 };
 
 enum class ChangeKind { modify, add, remove };

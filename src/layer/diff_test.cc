@@ -104,8 +104,9 @@ class Diff : public testing::Test {
   std::vector<UniqueFd> layers_;
 };
 
+// Nobody may set trusted.overlay.* here.
 View view(std::initializer_list<const Layer*> layers) {
-  View view;
+  View view{.layers = {}, .marks = Marks::user};
   for (const Layer* layer : layers) view.layers.push_back(layer->fd());
   return view;
 }

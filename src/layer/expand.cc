@@ -17,6 +17,10 @@ timespec to_timespec(const tar::Timestamp& time) {
   return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
 }
 
+bool is_device(mode_t mode) {
+  return S_ISCHR(mode) || S_ISBLK(mode);
+}
+
 constexpr std::string_view kOpaqueKey = "opaque";
 // Without it overlayfs does not look for whiteouts when it lists a directory that only one layer
 // has.
@@ -50,6 +54,7 @@ class Expander final : public TreeWriter {
   }
 
   void add(std::string_view name, InodeId id, const TreeInode& inode) override {
+    if (options_.userxattr && is_device(inode.attributes.mode)) return;
     at_.push(name);
     const auto [first, is_new] = first_names_.try_emplace(id, at_);
     if (!is_new) {
@@ -144,9 +149,10 @@ class Expander final : public TreeWriter {
     set_times_at(dir, leaf, time, time);
   }
 
-  static void set_xattrs(int dir, PathView leaf, const std::vector<Xattr>& xattrs) {
+  void set_xattrs(int dir, PathView leaf, const std::vector<Xattr>& xattrs) const {
     for (const Xattr& xattr : xattrs)
-      if (const auto name = xattr_name_to_store(xattr.name))
+      if (const auto name = xattr_name_to_store(xattr.name);
+          name && !(options_.userxattr && name->starts_with("trusted.")))
         set_xattr_at(dir, leaf, name->c_str(), xattr.value);
   }
 

@@ -7,8 +7,8 @@
 namespace veneer {
 
 struct ExpandOptions {
-  // user.overlay.* in place of trusted.overlay.*, and no devices but whiteouts: for those who mount
-  // overlayfs with userxattr, without privileges.
+  // user.overlay.* in place of trusted.overlay.*, no devices but whiteouts, no xattrs of trusted.*:
+  // for those who mount overlayfs with userxattr, without privileges.
   bool userxattr = false;
 };
 

@@ -8,8 +8,8 @@
 namespace veneer {
 
 // Looks names up in a stack of overlay directories (mounted packed layers, directory-form layers),
-// without mounting the stack. The view's descriptors are borrowed. A view without layers has no
-// names.
+// without mounting the stack, by the marks that the mount of the new layer will heed. The view's
+// descriptors are borrowed. A view without layers has no names.
 class LowerView final : public LowerNames {
  public:
   explicit LowerView(View view) : view_(std::move(view)), reader_(view_) {}

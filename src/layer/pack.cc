@@ -13,11 +13,11 @@ namespace veneer {
 
 namespace {
 
-// Opaque under both names: in a user namespace overlayfs heeds user.overlay.* only.
+// Both names of each mark: in a user namespace overlayfs heeds user.overlay.* only.
 constexpr const char* kOpaqueNames[] = {"trusted.overlay.opaque", "user.overlay.opaque"};
 // Makes overlayfs look for whiteouts when it lists a directory that only one layer has; without it
 // they show as devices (fs/overlayfs/readdir.c, ovl_dir_is_real and its users).
-constexpr const char* kOriginName = "trusted.overlay.origin";
+constexpr const char* kOriginNames[] = {"trusted.overlay.origin", "user.overlay.origin"};
 
 class IndexBuilder final : public TreeWriter {
  public:
@@ -27,7 +27,8 @@ class IndexBuilder final : public TreeWriter {
     std::vector<Xattr> xattrs = stored_xattrs(directory.attributes);
     if (directory.opaque)
       for (const char* opaque : kOpaqueNames) xattrs.push_back({opaque, "y"});
-    if (directory.has_whiteouts) xattrs.push_back({kOriginName, ""});
+    if (directory.has_whiteouts)
+      for (const char* origin : kOriginNames) xattrs.push_back({origin, ""});
     erofs::Inode inode = make_inode(directory.attributes);
     inode.xattrs = image_.intern_xattrs(xattrs);
     const erofs::NodeId node = image_.add(inode);
@@ -112,6 +113,27 @@ void read_exactly(int fd, uint64_t offset, std::span<std::byte> buffer) {
   }
 }
 
+// Writes a new tar, and has the kernel write it out meanwhile.
+class TarSink final : public Sink {
+ public:
+  explicit TarSink(int tar) : tar_(tar) {}
+
+  void write(Bytes bytes) override {
+    write_all(tar_, bytes);
+    written_ += bytes.size();
+    if (written_ - started_ < kSyncBytes) return;
+    start_sync(tar_, started_, written_ - started_);
+    started_ = written_;
+  }
+
+ private:
+  static constexpr uint64_t kSyncBytes = 8 << 20;
+
+  int tar_;
+  uint64_t written_ = 0;
+  uint64_t started_ = 0;
+};
+
 }  // namespace
 
 void read_layer_tree(Source& from, LayerTree& tree) {
@@ -129,7 +151,7 @@ void read_layer_tree(Source& from, LayerTree& tree) {
 }
 
 LayerTarInfo store_layer_tar(Source& from, int tar, LayerTree& tree) {
-  FdSink file(tar);
+  TarSink file(tar);
   TeeSource stored(from, file);
   HashingSource hashed(stored);
   read_layer_tree(hashed, tree);

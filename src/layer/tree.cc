@@ -15,6 +15,8 @@ using tar::EntryType;
 namespace {
 
 constexpr uint32_t kImpliedMode = S_IFDIR | 0755;
+constexpr const char* kNotThere = "which is not there";
+constexpr const char* kIsDirectory = "which is a directory";
 
 uint32_t mode_of(const tar::Entry& entry) {
   switch (entry.type) {
@@ -97,20 +99,50 @@ bool LayerTree::is_lower_hidden(NodeId node) const {
   return false;
 }
 
-// An implied directory is about to become something else, or to be hidden. Entries went into it,
-// where the lower layers may have had a link that leads elsewhere: only reading again can tell.
-void LayerTree::forget_implied(NodeId node) {
-  const bool was_implied = nodes_[node].made == Made::implied ||
-                           (nodes_[node].made == Made::none && nodes_[node].first_child != kNone);
-  if (was_implied && lower_ == nullptr && node != kRoot && !is_lower_hidden(node))
-    must_read_again_ = true;
+// True if entries went, or marks were looked for, through what may be a link of the lower layers.
+bool LayerTree::was_walked(NodeId id) const {
+  const Node& node = nodes_[id];
+  return node.made == Made::implied || (node.made == Made::none && node.first_child != kNone);
+}
+
+bool LayerTree::has_walks(NodeId id) const {
+  const Node& node = nodes_[id];
+  if (node.hidden) return false;
+  if (was_walked(id)) return true;
+  if (node.opaque) return false;
+  for (NodeId at = node.first_child; at != kNone; at = nodes_[at].next_sibling)
+    if (has_walks(at)) return true;
+  return false;
+}
+
+// A node is about to be hidden in the lower layers, with all below it. Where they may have led
+// entries elsewhere before, only reading again can tell. Each node is looked at once: after that it
+// is hidden.
+void LayerTree::forget_walks(NodeId node) {
+  if (lower_ != nullptr || must_read_again_ || is_lower_hidden(node)) return;
+  must_read_again_ = has_walks(node);
+}
+
+void LayerTree::mark_hidden(NodeId node) {
+  parent_ = kNone;  // a link of the lower layers on the way to it may be gone now
+  forget_walks(node);
+  nodes_[node].hidden = true;
+}
+
+void LayerTree::mark_opaque(NodeId node) {
+  if (nodes_[node].opaque) return;
+  parent_ = kNone;
+  if (!is_lower_hidden(node))
+    for (NodeId at = nodes_[node].first_child; at != kNone; at = nodes_[at].next_sibling)
+      forget_walks(at);
+  nodes_[node].opaque = true;
+  if (node == kRoot && lower_ != nullptr) hide_lower_root();
 }
 
 // Something else takes the place of all that the layer made here.
 void LayerTree::drop(NodeId node) {
-  forget_implied(node);
-  for (NodeId at = nodes_[node].first_child; at != kNone; at = nodes_[at].next_sibling)
-    if (nodes_[at].made != Made::none || nodes_[at].first_child != kNone) drop(at);
+  forget_walks(node);
+  drop_children(node);
   Node& dropped = nodes_[node];
   dropped.made = Made::none;
   dropped.index = kNone;
@@ -120,6 +152,15 @@ void LayerTree::drop(NodeId node) {
   parent_ = kNone;
 }
 
+void LayerTree::drop_children(NodeId node) {
+  for (NodeId at = nodes_[node].first_child; at != kNone; at = nodes_[at].next_sibling) {
+    drop_children(at);
+    nodes_[at].is_dropped = true;
+    children_.erase(NodeKey{node, nodes_[at].name});
+  }
+  nodes_[node].first_child = kNone;
+}
+
 // --- walking ---
 
 // Reads what the lower layers have in the place of a node, if that matters: its attributes, if it
@@ -127,6 +168,11 @@ void LayerTree::drop(NodeId node) {
 std::optional<std::string> LayerTree::look_below(NodeId node) {
   if (lower_ == nullptr || nodes_[node].lower != kNone || is_lower_hidden(node))
     return std::nullopt;
+  if (node != kRoot) {
+    // What is not an entry was looked for before what is in it.
+    const Node& parent = nodes_[nodes_[node].parent];
+    if (parent.made != Made::entry && parent.lower == kNone) return std::nullopt;
+  }
   const std::optional<LowerEntry> below = lower_->find(path_to(node));
   if (!below) return std::nullopt;
   if (S_ISLNK(below->st.st_mode)) return below->link_target;
@@ -163,6 +209,9 @@ LayerTree::NodeId LayerTree::resolve(std::string_view name) {
     name.remove_prefix(std::min(slash + 1, name.size()));
     if (component.empty() || component == ".") continue;
     if (component == "..") {
+      // Nothing but this walk may ever show what is here.
+      if (lower_ == nullptr && nodes_[at].made == Made::none && !is_lower_hidden(at))
+        must_read_again_ = true;
       at = at == kRoot ? kRoot : nodes_[at].parent;
       continue;
     }
@@ -183,27 +232,26 @@ LayerTree::NodeId LayerTree::resolve(std::string_view name) {
 }
 
 LayerTree::NodeId LayerTree::make_directory(std::string_view name) {
-  const NodeId directory = resolve(name);
-  std::vector<NodeId> missing;  // all above a directory are directories too
-  for (NodeId at = directory; !is_directory(nodes_[at]); at = nodes_[at].parent)
-    missing.push_back(at);
+  std::vector<NodeId> missing;
+  NodeId directory = resolve(name);
+  // All above a directory are directories too.
+  for (; !is_directory(nodes_[directory]); directory = nodes_[directory].parent)
+    missing.push_back(directory);
+  if (lower_ == nullptr && !missing.empty()) has_guessed_ = true;
   for (auto at = missing.rbegin(); at != missing.rend(); ++at) {
-    if (nodes_[*at].made != Made::none) drop(*at);  // a file in the way makes room
-    nodes_[*at].made = Made::implied;
+    directory = child(directory, nodes_[*at].name);
+    // A file in the way makes room; what was looked for in it goes too.
+    if (nodes_[directory].made != Made::none) drop(directory);
+    nodes_[directory].made = Made::implied;
   }
   return directory;
 }
 
-// A whiteout has nothing to hide where there is no directory.
+// A whiteout has nothing to hide where this layer has a file.
 std::optional<LayerTree::NodeId> LayerTree::maybe_directory(std::string_view name) {
   const NodeId directory = resolve(name);
-  for (NodeId at = directory; !is_directory(nodes_[at]); at = nodes_[at].parent) {
+  for (NodeId at = directory; !is_directory(nodes_[at]); at = nodes_[at].parent)
     if (nodes_[at].made != Made::none) return std::nullopt;
-    if (lower_ == nullptr || nodes_[at].lower != kNone) continue;
-    // Without the lower layers, the tree would have a directory here.
-    if (!is_lower_hidden(at)) contributions_ += fmt::format("void {}\n", path_to(at).str());
-    return std::nullopt;
-  }
   return directory;
 }
 
@@ -219,21 +267,7 @@ void LayerTree::add(const tar::Entry& entry) {
   }
   if (is_aufs_metadata(path_)) return;
   const TarName name = parse_tar_name(path_.name());
-  if (name.kind == TarNameKind::whiteout || name.kind == TarNameKind::opaque) {
-    const std::optional<NodeId> parent = maybe_directory(path_.parent());
-    if (!parent) return;
-    if (name.kind == TarNameKind::opaque) {
-      for (NodeId at = nodes_[*parent].first_child; at != kNone; at = nodes_[at].next_sibling)
-        forget_implied(at);
-      nodes_[*parent].opaque = true;
-      if (*parent == kRoot && lower_ != nullptr) hide_lower_root();
-    } else {
-      const NodeId hidden = child(*parent, name.target);
-      forget_implied(hidden);
-      nodes_[hidden].hidden = true;
-    }
-    return;
-  }
+  if (name.kind == TarNameKind::whiteout || name.kind == TarNameKind::opaque) return add_mark(name);
   if (parent_ == kNone || parent_name_ != path_.parent()) {
     parent_ = make_directory(path_.parent());
     parent_name_ = path_.parent();
@@ -244,8 +278,21 @@ void LayerTree::add(const tar::Entry& entry) {
   add_inode(node, entry);
 }
 
+// Kept also where the lower layers have no such directory: one of this layer may yet come.
+void LayerTree::add_mark(const TarName& name) {
+  const std::optional<NodeId> parent = maybe_directory(path_.parent());
+  if (!parent) return;
+  if (name.kind == TarNameKind::opaque) {
+    mark_opaque(*parent);
+  } else {
+    mark_hidden(child(*parent, name.target));
+  }
+}
+
 void LayerTree::add_directory(NodeId node, const tar::Entry& entry) {
-  forget_implied(node);
+  // What is below it stays, and was perhaps led here.
+  if (node != kRoot && lower_ == nullptr && was_walked(node) && !is_lower_hidden(node))
+    must_read_again_ = true;
   if (nodes_[node].made != Made::none && !is_directory(nodes_[node])) drop(node);
   nodes_[node].made = Made::entry;
   nodes_[node].index = keep_inode(entry);
@@ -259,38 +306,45 @@ void LayerTree::add_inode(NodeId node, const tar::Entry& entry) {
 void LayerTree::add_hard_link(NodeId node, const tar::Entry& entry) {
   RelPath target;
   assign_entry_path(target, entry.link_target, "the link's target");
-  const auto missing = [&] {
-    fail(Code::corrupt, "a hard link to \"{}\", which is not there", entry.link_target);
-  };
-  const std::optional<NodeId> parent = maybe_directory(target.parent());
-  if (!parent || target.empty()) missing();
-  const NodeId found = child(*parent, target.name());
-  if (nodes_[found].made == Made::implied && lower_ == nullptr) {
-    must_read_again_ = true;  // the lower layers may have a link there
+  std::optional<NodeId> found;
+  if (!target.empty()) found = maybe_directory(target.parent());
+  if (found) found = child(*found, target.name());
+  if (const char* problem = link_problem(node, found)) {
+    if (!has_guessed_ || target.empty())
+      fail(Code::corrupt, "a hard link to \"{}\", {}", entry.link_target, problem);
+    // The lower layers may have led one of the names elsewhere.
+    must_read_again_ = true;
+    return add_lower_link(node, node, {.path = target, .link_target = {}});
+  }
+  if (nodes_[*found].made != Made::none) {
+    if (*found != node) drop_and_set(node, nodes_[*found].made, nodes_[*found].index);
     return;
   }
-  if (is_directory(nodes_[found]))
-    fail(Code::corrupt, "a hard link to the directory \"{}\"", entry.link_target);
-  for (NodeId at = nodes_[found].parent; at != kNone; at = nodes_[at].parent)
-    if (at == node)
-      fail(Code::corrupt, "a hard link to \"{}\", in the place of a directory that holds it",
-           entry.link_target);
-  if (nodes_[found].made != Made::none) {
-    if (found != node) drop_and_set(node, nodes_[found].made, nodes_[found].index);
-    return;
-  }
-  LowerLink link{.path = path_to(found), .link_target = {}};
+  LowerLink link{.path = path_to(*found), .link_target = {}};
   if (lower_ != nullptr) {
-    const auto below = is_lower_hidden(found) ? std::nullopt : lower_->find(link.path);
-    if (!below) missing();
-    link.link_target = below->link_target;
+    const auto below = is_lower_hidden(*found) ? std::nullopt : lower_->find(link.path);
+    if (!below) fail(Code::corrupt, "a hard link to \"{}\", {}", entry.link_target, kNotThere);
     if (S_ISDIR(below->st.st_mode))
-      fail(Code::corrupt, "a hard link to the directory \"{}\"", entry.link_target);
+      fail(Code::corrupt, "a hard link to \"{}\", {}", entry.link_target, kIsDirectory);
+    link.link_target = below->link_target;
   }
+  add_lower_link(node, *found, std::move(link));
+}
+
+// What is wrong with a hard link to what this layer made, or did not make; nullptr if nothing is.
+const char* LayerTree::link_problem(NodeId node, std::optional<NodeId> target) const {
+  if (!target) return kNotThere;
+  if (is_directory(nodes_[*target])) return kIsDirectory;
+  for (NodeId at = nodes_[*target].parent; at != kNone; at = nodes_[at].parent)
+    if (at == node) return "in the place of a directory that holds it";
+  return nullptr;
+}
+
+// The original becomes part of this layer too: both names must be one inode.
+void LayerTree::add_lower_link(NodeId node, NodeId original, LowerLink link) {
   const auto index = static_cast<uint32_t>(lower_links_.size());
   lower_links_.push_back(std::move(link));
-  // The original becomes part of this layer too: both names must be one inode.
-  drop_and_set(found, Made::lower_link, index);
+  if (original != node) drop_and_set(original, Made::lower_link, index);
   drop_and_set(node, Made::lower_link, index);
 }
 
@@ -352,12 +406,9 @@ void LayerTree::hide_lower_root() {
 
 bool LayerTree::depends_on_lower() const {
   if (nodes_[kRoot].opaque || has_lower_links() || must_read_again_) return true;
-  for (NodeId id = 0; id < nodes_.size(); ++id) {
-    const Node& node = nodes_[id];
-    const bool is_implied = node.made == Made::implied ||
-                            (node.made == Made::none && !node.hidden && holds_whiteouts(id));
-    if (is_implied && !is_lower_hidden(id)) return true;
-  }
+  const std::vector<Signs> signs = read_signs();
+  for (NodeId id = 0; id < nodes_.size(); ++id)
+    if (is_implied(id, signs[id])) return true;
   return false;
 }
 
@@ -366,47 +417,62 @@ bool LayerTree::adopt_lower(const LowerNames& lower) {
   if (has_lower_links() || must_read_again_) return false;
   lower_ = &lower;
   if (nodes_[kRoot].opaque) hide_lower_root();
-  const size_t count = nodes_.size();  // parents come before their children
-  for (NodeId id = 0; id < count; ++id) {
-    const bool holds_only_whiteouts =
-        nodes_[id].made == Made::none && !nodes_[id].hidden && holds_whiteouts(id);
-    if (nodes_[id].made != Made::implied && !holds_only_whiteouts) continue;
-    if (look_below(id)) return false;
-    if (holds_only_whiteouts && nodes_[id].lower == kNone) {
-      nodes_[id].is_void = true;
-      contributions_ += fmt::format("void {}\n", path_to(id).str());
-    }
-  }
+  const std::vector<Signs> signs = read_signs();
+  for (NodeId id = 0; id < signs.size(); ++id)  // parents come before their children
+    if (is_implied(id, signs[id]) && look_below(id)) return false;
   return true;
-}
-
-template <typename Visit>
-void LayerTree::visit_used_directories(Visit visit) const {
-  for (NodeId id = 0; id < nodes_.size(); ++id)
-    if (nodes_[id].made != Made::entry && nodes_[id].lower != kNone && !is_lower_hidden(id))
-      visit(id, lower_directories_[nodes_[id].lower]);
 }
 
 std::optional<Digest> LayerTree::lower_digest() const {
   std::string text = contributions_;
-  visit_used_directories([&](NodeId id, const TreeAttributes& lower) {
+  const std::vector<Signs> signs = read_signs();
+  for (NodeId id = 0; id < nodes_.size(); ++id) {
+    if (is_void(id, signs[id])) text += fmt::format("void {}\n", path_to(id).str());
+    if (!is_implied(id, signs[id]) || nodes_[id].lower == kNone) continue;
+    const TreeAttributes& lower = lower_directories_[nodes_[id].lower];
     text += fmt::format("dir {} {:o} {}:{} {}.{}\n", path_to(id).str(), lower.mode, lower.uid,
                         lower.gid, lower.modified.seconds, lower.modified.nanoseconds);
     for (const Xattr& xattr : xattrs(lower.xattrs))
       text += fmt::format("{} {} {}\n", xattr.name, xattr.value.size(), xattr.value);
-  });
+  }
   if (text.empty()) return std::nullopt;
   return Sha256::of(text);
 }
 
-// --- writing ---
-
-bool LayerTree::holds_whiteouts(NodeId node) const {
-  if (nodes_[node].opaque) return true;
-  for (NodeId at = nodes_[node].first_child; at != kNone; at = nodes_[at].next_sibling)
-    if (nodes_[at].hidden || holds_whiteouts(at)) return true;
-  return false;
+// Two passes over all nodes, because parents come before their children.
+std::vector<LayerTree::Signs> LayerTree::read_signs() const {
+  std::vector<Signs> signs(nodes_.size());
+  for (NodeId id = 1; id < nodes_.size(); ++id) {
+    const Node& node = nodes_[id];
+    if (node.is_dropped) continue;
+    signs[id].is_covered =
+        node.hidden || nodes_[node.parent].opaque || signs[node.parent].is_covered;
+  }
+  for (NodeId id = static_cast<NodeId>(nodes_.size()); id-- > 1;) {
+    const Node& node = nodes_[id];
+    if (node.is_dropped) continue;
+    signs[id].holds_marks |= node.opaque;
+    signs[node.parent].holds_marks |= node.hidden || signs[id].holds_marks;
+  }
+  signs[kRoot].holds_marks |= nodes_[kRoot].opaque;
+  return signs;
 }
+
+// A directory that is there though no entry is: its attributes are those of the lower layers.
+bool LayerTree::is_implied(NodeId id, const Signs& signs) const {
+  const Node& node = nodes_[id];
+  if (node.is_dropped || signs.is_covered) return false;
+  return node.made == Made::implied || (node.made == Made::none && signs.holds_marks);
+}
+
+// A directory that only whiteouts imply, and that the lower layers do not have.
+bool LayerTree::is_void(NodeId id, const Signs& signs) const {
+  const Node& node = nodes_[id];
+  return lower_ != nullptr && node.made == Made::none && is_implied(id, signs) &&
+         node.lower == kNone;
+}
+
+// --- writing ---
 
 TreeAttributes LayerTree::directory_attributes(const Node& node, bool lower_hidden) const {
   if (node.made == Made::entry) return inodes_[node.index].attributes;
@@ -415,36 +481,45 @@ TreeAttributes LayerTree::directory_attributes(const Node& node, bool lower_hidd
 }
 
 void LayerTree::write(TreeWriter& writer) const {
-  write_directory(kRoot, false, writer);
+  write_directory(kRoot, false, read_signs(), writer);
 }
 
-void LayerTree::write_directory(NodeId id, bool lower_hidden, TreeWriter& writer) const {
-  const Node& node = nodes_[id];
-  const bool hides = id != kRoot && (node.hidden || node.opaque);
-  const bool children_hidden = lower_hidden || hides;
-
+// In the order of their names. `hidden` tells that the lower layers show nothing here.
+std::vector<LayerTree::NodeId> LayerTree::children_to_write(NodeId id, bool hidden,
+                                                            const std::vector<Signs>& all) const {
   std::vector<NodeId> children;
-  bool has_whiteouts = false;
-  for (NodeId at = node.first_child; at != kNone; at = nodes_[at].next_sibling) {
+  for (NodeId at = nodes_[id].first_child; at != kNone; at = nodes_[at].next_sibling) {
     const Node& child = nodes_[at];
+    const Signs& signs = all[at];
     if (child.made == Made::none) {
-      if (children_hidden || child.is_void || !(child.hidden || holds_whiteouts(at))) continue;
-      has_whiteouts |= child.hidden;
+      const bool hides = child.hidden ? !hidden : is_implied(at, signs) && !is_void(at, signs);
+      if (!hides) continue;
     }
     if (id == kRoot && child.name == kAufsLinkDir) continue;
     children.push_back(at);
   }
   std::ranges::sort(children, {}, [&](NodeId at) { return nodes_[at].name; });
+  return children;
+}
 
+void LayerTree::write_directory(NodeId id, bool lower_hidden, const std::vector<Signs>& signs,
+                                TreeWriter& writer) const {
+  const Node& node = nodes_[id];
+  const bool hides = id != kRoot && (node.hidden || node.opaque);
+  const bool children_hidden = lower_hidden || hides;
+  const std::vector<NodeId> children = children_to_write(id, children_hidden, signs);
+  const auto is_whiteout = [&](NodeId at) {
+    return nodes_[at].made == Made::none && nodes_[at].hidden;
+  };
   writer.enter(node.name, {.attributes = directory_attributes(node, lower_hidden),
                            .opaque = hides && !lower_hidden,
-                           .has_whiteouts = has_whiteouts});
+                           .has_whiteouts = std::ranges::any_of(children, is_whiteout)});
   for (const NodeId at : children) {
     const Node& child = nodes_[at];
-    if (child.made == Made::none && child.hidden) {
+    if (is_whiteout(at)) {
       writer.add_whiteout(child.name);
     } else if (child.made == Made::none || is_directory(child)) {
-      write_directory(at, children_hidden, writer);
+      write_directory(at, children_hidden, signs, writer);
     } else if (child.made == Made::lower_link) {
       writer.add_lower_link(child.name, lower_links_[child.index].path);
     } else {

@@ -24,6 +24,7 @@
 
 #include "base/digest.h"
 #include "base/path.h"
+#include "layer/whiteout.h"
 #include "tar/entry.h"
 
 namespace veneer {
@@ -137,9 +138,14 @@ class LayerTree {
     uint32_t lower = kNone;  // index in lower_directories_ of what this directory merges with
     uint16_t depth = 0;
     Made made = Made::none;
-    bool hidden = false;   // in the lower layers, by a whiteout or something else made here
-    bool opaque = false;   // has an opaque mark
-    bool is_void = false;  // its whiteouts are in a directory that the lower layers do not have
+    bool hidden = false;      // in the lower layers, by a whiteout or something else made here
+    bool opaque = false;      // has an opaque mark
+    bool is_dropped = false;  // not in the tree any more, with what is below it
+  };
+  // What follows from the nodes around one; see read_signs().
+  struct Signs {
+    bool is_covered = false;   // hidden in the lower layers, by itself or from above
+    bool holds_marks = false;  // whiteouts or opaque marks, at whatever depth
   };
   struct LowerLink {
     RelPath path;
@@ -168,11 +174,19 @@ class LayerTree {
   std::optional<NodeId> maybe_directory(std::string_view name);
   std::optional<std::string> link_at(NodeId node);
   std::optional<std::string> look_below(NodeId node);
-  void forget_implied(NodeId node);
+  bool was_walked(NodeId node) const;
+  bool has_walks(NodeId node) const;
+  void forget_walks(NodeId node);
+  void mark_hidden(NodeId node);
+  void mark_opaque(NodeId node);
   void drop(NodeId node);
+  void drop_children(NodeId node);
 
   void add_directory(NodeId node, const tar::Entry& entry);
+  void add_mark(const TarName& name);
   void add_hard_link(NodeId node, const tar::Entry& entry);
+  const char* link_problem(NodeId node, std::optional<NodeId> target) const;
+  void add_lower_link(NodeId node, NodeId original, LowerLink link);
   void add_inode(NodeId node, const tar::Entry& entry);
   void drop_and_set(NodeId node, Made made, uint32_t index);
   uint32_t keep_inode(const tar::Entry& entry);
@@ -180,11 +194,14 @@ class LayerTree {
   uint32_t keep_xattr_set(std::vector<Xattr> xattrs);
   void hide_lower_root();
 
-  bool holds_whiteouts(NodeId node) const;
-  void write_directory(NodeId node, bool lower_hidden, TreeWriter& writer) const;
+  std::vector<Signs> read_signs() const;
+  bool is_implied(NodeId node, const Signs& signs) const;
+  bool is_void(NodeId node, const Signs& signs) const;
+  std::vector<NodeId> children_to_write(NodeId node, bool hidden,
+                                        const std::vector<Signs>& all) const;
+  void write_directory(NodeId node, bool lower_hidden, const std::vector<Signs>& signs,
+                       TreeWriter& writer) const;
   TreeAttributes directory_attributes(const Node& node, bool lower_hidden) const;
-  template <typename Visit>
-  void visit_used_directories(Visit visit) const;
 
   const LowerNames* lower_;
   std::pmr::monotonic_buffer_resource arena_{64 * 1024};
@@ -196,8 +213,9 @@ class LayerTree {
   std::map<std::vector<Xattr>, uint32_t> xattr_ids_;
   std::vector<std::vector<Xattr>> xattr_sets_{{}};
   std::vector<std::vector<tar::Segment>> segment_lists_{{}};
-  std::string contributions_;     // of the lower layers, besides directories' attributes
+  std::string contributions_;     // of the lower layers, as they were met
   bool must_read_again_ = false;  // the lower layers cannot be adopted
+  bool has_guessed_ = false;      // implied a directory without knowing the lower layers
   uint64_t file_bytes_ = 0;
 
   RelPath path_;  // of the entry at hand

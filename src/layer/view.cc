@@ -110,8 +110,7 @@ OverlayMarks ViewReader::take_marks(std::vector<Xattr>& xattrs) const {
   size_t kept = 0;
   for (Xattr& xattr : xattrs) {
     const std::string_view name = xattr.name;
-    const bool heeded =
-        view_.marks == Marks::both || name.starts_with("user.") == (view_.marks == Marks::user);
+    const bool heeded = name.starts_with("user.") == (view_.marks == Marks::user);
     if (const std::optional<std::string_view> key = overlay_key(name); key && heeded) {
       if (*key == "opaque" && xattr.value.size() == 1) marks.opaque = xattr.value[0];
       if (*key == "whiteout") marks.whiteout = true;

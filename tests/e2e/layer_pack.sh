@@ -20,23 +20,13 @@ fsck() {
   done
 }
 
-# An opaque directory of an index has the mark under both names, for user namespaces; overlayfs
-# without userxattr shows the other one.
-tree_of() { python3 "$SUPPORT/tree_lines.py" "$1" | sed 's/ user\.overlay\.opaque=79$//; s/ *$//'; }
+# Directories of an index have their marks under both names, for user namespaces; overlayfs without
+# userxattr shows the other one.
+tree_of() {
+  python3 "$SUPPORT/tree_lines.py" "$1" | sed 's/ user\.overlay\.[a-z]*=[0-9]*//g; s/ *$//'
+}
 
 mounts_left() { grep -c " $SCRATCH/[^ ]*/\(mnt\|target\)\( \|/\)" /proc/self/mountinfo || true; }
-
-# The blobs of an image, lowest first.
-blobs_of() {
-  python3 - "$1" <<'PYTHON'
-import json, pathlib, sys
-blobs = pathlib.Path(sys.argv[1]) / "blobs/sha256"
-index = json.loads((blobs.parent.parent / "index.json").read_bytes())
-manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_bytes())
-for layer in manifest["layers"]:
-    print(blobs / layer["digest"][7:])
-PYTHON
-}
 
 # pack_all DIR FORM BLOB...: DIR/0, DIR/1, ... each over those before it; STACK is topmost first.
 pack_all() {
@@ -65,7 +55,7 @@ plain() {
 mkdir "$SCRATCH/target"
 target=$SCRATCH/target
 python3 "$SUPPORT/make_image.py" "$SCRATCH/image" --zstd --layers 3 >/dev/null
-mapfile -t blobs < <(blobs_of "$SCRATCH/image/oci")
+mapfile -t blobs < <(python3 "$SUPPORT/oci_blobs.py" "$SCRATCH/image/oci")
 expect "kinds of compression" "gzip plain zstd" "$(for blob in "${blobs[@]}"; do
   case $(od -An -tx1 -N2 "$blob") in
     *"1f 8b") echo gzip ;;
@@ -90,6 +80,20 @@ for form in packed directory; do
   layer unmount "$target"
   expect "mounts after unmount ($form)" 0 "$(mounts_left)"
 done
+
+# What is mounted there and is not made of layers stays.
+mount -t tmpfs none "$target"
+refused 1 '^veneer: layer unmount: .* is not a stack of layers$' layer unmount "$target"
+umount "$target"
+mkdir -p "$SCRATCH/plain"/{a,b,mnt}
+mount --bind "$SCRATCH/plain" "$target"
+refused 1 '^veneer: layer unmount: .* is not a stack of layers$' layer unmount "$target"
+umount "$target"
+for lowers in "$SCRATCH/plain/a:$SCRATCH/plain/b" "$SCRATCH/plain/mnt:$SCRATCH/packed/0/mnt"; do
+  mount -t overlay overlay -o "lowerdir=$lowers" "$target"
+  refused 1 '^veneer: layer unmount: .* is not a stack of layers$' layer unmount "$target"
+  umount "$target"
+done
 refused 1 '^veneer: layer unmount: nothing is mounted on ' layer unmount "$target"
 
 for at in "${!blobs[@]}"; do
@@ -100,6 +104,84 @@ done
 pack_all again packed "${blobs[@]}"
 for at in "${!blobs[@]}"; do
   diff -r -x mnt "$SCRATCH/packed/$at" "$SCRATCH/again/$at" || fail "packing $at again differs"
+done
+
+# Several at once are what one after another makes, and the digests are those of the files.
+# pairs DIR BLOB...: PAIRS is these blobs, each with its directory DIR/0, DIR/1, ...
+pairs() {
+  local dir=$SCRATCH/$1 blob
+  shift
+  PAIRS=()
+  mkdir -p "$dir"
+  for blob; do PAIRS+=("$blob" "$dir/$((${#PAIRS[@]} / 2))"); done
+}
+
+pairs several "${blobs[@]}"
+layer --json pack "${PAIRS[@]}" >"$SCRATCH/ids"
+for at in "${!blobs[@]}"; do
+  diff -r -x mnt "$SCRATCH/packed/$at" "$SCRATCH/several/$at" ||
+    fail "layer $at of several differs"
+  sed -n "$((at + 1))p" "$SCRATCH/ids" >"$SCRATCH/id"
+  python3 - "$SCRATCH/several/$at" "${blobs[$at]}" "$SCRATCH/id" <<'PYTHON'
+import hashlib, json, pathlib, sys
+layer, blob, line = map(pathlib.Path, sys.argv[1:])
+told = json.loads(line.read_text())
+for name, file in ("blob", blob), ("diff_id", layer / "layer.tar"), \
+        ("index_digest", layer / told["index"]):
+    digest = "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
+    assert told[name] == digest, (name, told[name], digest)
+PYTHON
+done
+pairs over "${blobs[@]:1}"
+layer pack "${PAIRS[@]}" --parent "$SCRATCH/packed/0" >"$SCRATCH/ids"
+expect "DiffIDs" "${#PAIRS[@]}" $((2 * $(grep -c '^sha256:' "$SCRATCH/ids")))
+for at in "${!blobs[@]}"; do
+  ((at == 0)) || diff -r -x mnt "$SCRATCH/packed/$at" "$SCRATCH/over/$((at - 1))" ||
+    fail "layer $at of several over a parent differs"
+done
+
+# Of several, one that cannot be packed leaves nothing of any: damaged, or found to be by the layers
+# below it.
+head -c $(($(stat -c %s "${blobs[1]}") / 2 + 100)) "${blobs[1]}" >"$SCRATCH/damaged"
+python3 - "$SCRATCH/link.tar" <<'PYTHON'
+import sys, tarfile
+with tarfile.open(sys.argv[1], "w") as tar:
+    record = tarfile.TarInfo("etc/link")
+    record.type, record.linkname = tarfile.LNKTYPE, "etc/nowhere"
+    tar.addfile(record)
+PYTHON
+for bad in damaged link.tar; do
+  pairs "bad-$bad" "${blobs[0]}" "$SCRATCH/$bad" "${blobs[@]:2}"
+  refused 1 "^veneer: layer pack: $SCRATCH/$bad: " layer pack "${PAIRS[@]}"
+  expect "what is left with $bad" "" "$(find "$SCRATCH/bad-$bad" -mindepth 2)"
+done
+refused 1 '^veneer: layer pack: .* is given twice$' \
+  layer pack "${blobs[0]}" "$SCRATCH/twice" "${blobs[1]}" "$SCRATCH/./twice"
+refused 2 '^veneer: layer pack: .*no directory for this blob' layer pack "${blobs[0]}"
+
+# Killed while the second is read: no mounts are left, and the directories, emptied, serve again.
+mkfifo "$SCRATCH/fifo"
+pairs killed "${blobs[0]}" "$SCRATCH/fifo"
+"$VENEER" layer pack "${PAIRS[@]}" >/dev/null &
+pid=$!
+exec 9>"$SCRATCH/fifo"
+head -c 700 "${blobs[1]}" >&9
+until compgen -G "$SCRATCH/killed/0/layer*.erofs" >/dev/null; do
+  kill -0 "$pid" || fail "packing ends before it has its second blob"
+  sleep 0.01
+done
+kill -9 "$pid"
+{ wait "$pid" && fail "packing was not killed"; } 2>/dev/null
+exec 9>&-
+expect "mounts of a killed packing" 0 "$(mounts_left)"
+refused 1 '^veneer: layer pack: .* is not empty$' \
+  layer pack "${blobs[0]}" "$SCRATCH/killed/0" "${blobs[1]}" "$SCRATCH/killed/1"
+rm -r "$SCRATCH/killed"/*/*
+pairs killed "${blobs[@]:0:2}"
+layer pack "${PAIRS[@]}" >/dev/null
+for at in 0 1; do
+  diff -r -x mnt "$SCRATCH/packed/$at" "$SCRATCH/killed/$at" ||
+    fail "layer $at differs after a kill"
 done
 
 # Writable: changes go to the upper, layers stay, and the stack can be mounted twice.

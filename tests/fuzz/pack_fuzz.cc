@@ -1,6 +1,6 @@
 // A layer's tar, packed: either an Error, or an index that a strict reader accepts and that holds
 // what the tree says, over no lower layers and over a few names. A tree that adopts the lower
-// layers is the one that is built over them.
+// layers makes the very bytes of one that is built over them.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
@@ -100,7 +100,10 @@ class Recorder final : public veneer::TreeWriter {
       wanted.xattrs.push_back({"trusted.overlay.opaque", "y"});
       wanted.xattrs.push_back({"user.overlay.opaque", "y"});
     }
-    if (directory.has_whiteouts) wanted.xattrs.push_back({"trusted.overlay.origin", ""});
+    if (directory.has_whiteouts) {
+      wanted.xattrs.push_back({"trusted.overlay.origin", ""});
+      wanted.xattrs.push_back({"user.overlay.origin", ""});
+    }
     std::ranges::sort(wanted.xattrs);
   }
   void leave() override {
@@ -270,26 +273,6 @@ std::optional<std::string> pack(const LayerTree& tree, Bytes tar) {
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
-// What overlayfs makes of an index over the lower layers, without what hides nothing of them.
-std::vector<std::string> merged_names(const std::string& index, uint64_t tar_size,
-                                      const SmallLower& lower) {
-  const Bytes image = std::as_bytes(std::span(index));
-  const veneer::test::ErofsListing listing = veneer::test::check_erofs(image, tar_size);
-  std::vector<std::string> lines;
-  for (const auto& [path, nid] : listing.names) {
-    const veneer::test::ErofsNode& node = listing.nodes.at(nid);
-    const bool is_below = lower.find(RelPath::parse(path)).has_value();
-    if (node.mode == S_IFCHR && node.device == 0 && !is_below) continue;
-    lines.push_back(fmt::format("{} {:o} {}:{} {}.{} {} {}", path, node.mode, node.uid, node.gid,
-                                node.mtime, node.mtime_nanoseconds, node.target,
-                                S_ISDIR(node.mode) ? 0 : node.size));
-    for (const Xattr& xattr : node.xattrs)
-      if (xattr.name != "trusted.overlay.origin" && (is_below || !xattr.name.contains(".overlay.")))
-        lines.push_back(fmt::format("{} {}", xattr.name, xattr.value));
-  }
-  return lines;
-}
-
 }  // namespace
 
 // NOLINTBEGIN(readability-identifier-naming): libFuzzer's names.
@@ -306,13 +289,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!plain->depends_on_lower()) {
     VENEER_CHECK(over && !over->lower_digest() && plain_index == over_index);
   } else if (plain->adopt_lower(lower)) {
-    // Marks that hide nothing are kept or not by the order of entries.
-    VENEER_CHECK(over && plain->lower_digest().has_value() == over->lower_digest().has_value());
-    const std::optional<std::string> adopted_index = pack(*plain, tar);
-    VENEER_CHECK(adopted_index.has_value() == over_index.has_value());
-    if (over_index)
-      VENEER_CHECK(merged_names(*adopted_index, tar.size(), lower) ==
-                   merged_names(*over_index, tar.size(), lower));
+    VENEER_CHECK(over && plain->lower_digest() == over->lower_digest());
+    VENEER_CHECK(pack(*plain, tar) == over_index);
   }
   return 0;
 }

@@ -1,6 +1,6 @@
 // Random stacks of layers, entries in any order, in every form a layer has: applied to a tree,
 // packed, expanded to a directory. All must show what a model of the rules, written for this test,
-// says.
+// says. And random containers over packed layers: the diff of one, packed, shows what it did.
 //
 // A failure prints its seed; VENEER_SEED=n runs that one alone, VENEER_ROUNDS=n more or fewer.
 #include <gtest/gtest.h>
@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "layer/apply.h"
 #include "layer/copy.h"
+#include "layer/diff.h"
 #include "layer/expand.h"
 #include "layer/lower.h"
 #include "layer/pack.h"
@@ -344,6 +345,13 @@ std::string describe(const std::vector<Layer>& layers) {
 
 // --- the forms ---
 
+// Directories of packed layers have their marks under both names, and a container may set them: no
+// layer tar has them.
+void strip_marks(std::string& line) {
+  for (const std::string_view mark : {" user.overlay.opaque=79", " user.overlay.origin="})
+    if (const size_t at = line.find(mark); at != line.npos) line.erase(at, mark.size());
+}
+
 // One stack in one form: the layers so far, and the merged tree.
 class Form {
  public:
@@ -393,7 +401,7 @@ class Stacked final : public Form {
       tree = again.get();
     }
     // Adopting and reading again must come to the same.
-    if (tree == &plain) expect_equal_to_reading_again(plain, lower, bytes);
+    if (tree == &plain) expect_equal_to_reading_again(plain, lower, info, tar.get(), bytes);
     if (packed_ && !tree->has_lower_links()) {
       const UniqueFd file = open_at(dir.get(), "layer.erofs", O_RDWR | O_CREAT | O_EXCL, 0600);
       write_index(*tree, tar.get(), info, file.get());
@@ -415,10 +423,15 @@ class Stacked final : public Form {
     if (lower.size() == 1) lower.push_back(scratch_.path() + "/empty");
     const UniqueFd mount = mount_overlay({.lower = lower});
     Tree lines = test::describe_tree(mount.get(), {.hard_links = false});
-    for (auto& [path, line] : lines)
-      if (const size_t at = line.find(" user.overlay.opaque="); at != std::string::npos)
-        line.resize(at);
+    for (auto& [path, line] : lines) strip_marks(line);
     return lines;
+  }
+
+  const std::vector<std::string>& paths() const { return paths_; }
+  View view() const {
+    View view;
+    for (const UniqueFd& layer : layers_) view.layers.push_back(layer.get());
+    return view;
   }
 
   ~Stacked() override {
@@ -429,18 +442,19 @@ class Stacked final : public Form {
   }
 
  private:
-  View view() const {
-    View view;
-    for (const UniqueFd& layer : layers_) view.layers.push_back(layer.get());
-    return view;
-  }
-
   void expect_equal_to_reading_again(const LayerTree& adopted, const LowerView& lower,
-                                     const std::string& bytes) {
+                                     const LayerTarInfo& info, int tar, const std::string& bytes) {
     LayerTree again(&lower);
     MemorySource source(std::as_bytes(std::span(bytes)));
     read_layer_tree(source, again);
-    EXPECT_EQ(again.has_lower_links(), adopted.has_lower_links());
+    ASSERT_EQ(again.has_lower_links(), adopted.has_lower_links());
+    EXPECT_EQ(again.lower_digest(), adopted.lower_digest());
+    EXPECT_EQ(index_digest(again, tar, info), index_digest(adopted, tar, info));
+  }
+
+  Digest index_digest(const LayerTree& tree, int tar, const LayerTarInfo& info) {
+    const UniqueFd file = open_at(scratch_.dir(), "index", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    return write_index(tree, tar, info, file.get());
   }
 
   test::Scratch& scratch_;
@@ -480,15 +494,150 @@ void check_stack(uint64_t seed) {
   }
 }
 
+// --- containers ---
+
+// Changes through a mount, as a container makes them. What cannot be done is not done.
+class Container {
+ public:
+  Container(int root, uint64_t seed) : root_(root), random_(seed) {}
+
+  void change() {
+    const RelPath path = random_path();
+    const RelPath other = random_path();
+    try {
+      const auto parent = open_parent(path);
+      const auto other_parent = open_parent(other);
+      if (parent && other_parent)
+        change(parent->get(), path.leaf(), other_parent->get(), other.leaf());
+    } catch (const SysError&) {
+      // Names that are not there, directories that are not empty, links that lead nowhere.
+    }
+  }
+
+ private:
+  size_t pick(size_t below) { return random_() % below; }
+
+  RelPath random_path() {
+    static constexpr const char* kNames[] = {"a", "b", "c", "dd"};
+    RelPath path;
+    for (size_t depth = 1 + pick(3); depth > 0; --depth) path.push(kNames[pick(4)]);
+    return path;
+  }
+
+  std::optional<UniqueFd> open_parent(const RelPath& path) const {
+    return maybe_resolve_in_root(root_, RelPath::parse(path.parent()), O_RDONLY | O_DIRECTORY);
+  }
+
+  void change(int dir, PathView name, int other_dir, PathView other) {
+    switch (pick(14)) {
+      case 0:
+      case 1: {
+        constexpr int kFlags[] = {O_TRUNC, O_APPEND, 0};
+        const UniqueFd file = open_at(
+            dir, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | kFlags[pick(3)], 0640);
+        const std::string text = fmt::format("written-{}", pick(1000));
+        return write_all(file.get(), std::as_bytes(std::span(text)));
+      }
+      case 2:
+      case 3:
+        return make_dir_at(dir, name, 0750);
+      case 4:
+        return make_symlink_at(pick(2) == 0 ? "/a" : "../b", dir, name);
+      case 5:
+        return link_at(dir, name, other_dir, other);
+      case 6:
+        return unlink_at(dir, name);
+      case 7:
+        return (void)remove_tree_at(dir, name);
+      case 8:
+        return replace_at(dir, name, other_dir, other);
+      case 9:
+        return exchange_at(dir, name, other_dir, other);
+      case 10:
+        return chmod_at(dir, name, pick(2) == 0 ? 0600 : 0711);
+      case 11:
+        return chown_at(dir, name, static_cast<uid_t>(pick(3)), 7);
+      case 12:
+        return set_xattr_at(dir, name, pick(2) == 0 ? "user.overlay.opaque" : "user.x", "y");
+      default:
+        return make_node_at(dir, name, S_IFIFO | 0600, 0);
+    }
+  }
+
+  int root_;
+  std::mt19937_64 random_;
+};
+
+// A layer tar has whole seconds.
+Tree without_nanoseconds(Tree lines) {
+  for (auto& [path, line] : lines) {
+    strip_marks(line);
+    const size_t dot = line.find('.');
+    line.erase(dot, std::string_view(".000000000").size());
+  }
+  return lines;
+}
+
+// Makes changes over the stack, and their diff the next layer.
+void run_container(test::Scratch& scratch, Stacked& stack, int index, uint64_t seed) {
+  const std::string upper_name = fmt::format("upper-{}", index);
+  const std::string work_name = fmt::format("work-{}", index);
+  const UniqueFd upper = scratch.make(upper_name);
+  (void)scratch.make(work_name);
+  OverlaySpec spec{.lower = stack.paths(),
+                   .upper = scratch.path() + "/" + upper_name,
+                   .work = scratch.path() + "/" + work_name,
+                   .options = {"index=off"}};
+  if (seed % 3 == 0) spec.options.insert(spec.options.end(), {"redirect_dir=on", "metacopy=on"});
+  const UniqueFd merged = open_dir_at(mount_overlay(spec).get(), ".");
+  Container container(merged.get(), seed);
+  for (size_t changes = 1 + seed % 12; changes > 0; --changes) container.change();
+
+  const Tree wanted = test::describe_tree(merged.get(), {.hard_links = false});
+  const View before = stack.view();
+  View now = before;
+  now.layers.insert(now.layers.begin(), upper.get());
+  StringSink diff;
+  write_diff(now, before, {}, diff);
+  stack.add(diff.text(), index);
+  EXPECT_EQ(without_nanoseconds(stack.tree()), without_nanoseconds(wanted))
+      << "container " << index;
+}
+
+void check_containers(uint64_t seed) {
+  const std::vector<Layer> layers = Generator(seed).stack();
+  SCOPED_TRACE(fmt::format("VENEER_SEED={}\n{}", seed, describe(layers)));
+  test::Scratch scratch;
+  (void)scratch.make("empty");
+  Stacked stack(scratch, true);
+  Model model;
+  int index = 0;
+  for (const Layer& layer : layers) {
+    if (!model.apply(layer)) break;
+    stack.add(to_tar(layer), index++);
+  }
+  if (index == 0) return;
+  for (int containers = 0; containers < 2 && !testing::Test::HasFailure(); ++containers, ++index)
+    run_container(scratch, stack, index, seed * 2 + static_cast<uint64_t>(containers));
+}
+
 uint64_t from_environment(const char* name, uint64_t otherwise) {
   const char* text = ::getenv(name);
   return text == nullptr ? otherwise : std::stoull(text);
 }
 
+void check_seeds(uint64_t otherwise, void (*check_one)(uint64_t seed)) {
+  if (const uint64_t seed = from_environment("VENEER_SEED", 0)) return check_one(seed);
+  const uint64_t rounds = from_environment("VENEER_ROUNDS", otherwise);
+  for (uint64_t seed = 1; seed <= rounds && !testing::Test::HasFailure(); ++seed) check_one(seed);
+}
+
 TEST(LayerForms, ComeToTheSame) {
-  if (const uint64_t seed = from_environment("VENEER_SEED", 0)) return check_stack(seed);
-  const uint64_t rounds = from_environment("VENEER_ROUNDS", 2000);
-  for (uint64_t seed = 1; seed <= rounds && !HasFailure(); ++seed) check_stack(seed);
+  check_seeds(2000, check_stack);
+}
+
+TEST(LayerForms, TheDiffOfAContainerIsItsLayer) {
+  check_seeds(1000, check_containers);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "layer/copy.h"
+#include "layer/file_writer.h"
 #include "mount/overlay.h"
 #include "tests/support/layer_tar.h"
 #include "tests/support/tree.h"
@@ -456,6 +457,39 @@ TEST_P(Apply, IdMaps) {
   LayerTar outside;
   outside.file("f", "", {.uid = 70000});
   EXPECT_THROW(apply_bytes(outside.bytes(), other.dir(), options), Error);
+}
+
+TEST_P(Apply, BodiesOfEverySize) {
+  LayerTar layer;
+  std::map<std::string, std::string> bodies;
+  for (const size_t size :
+       {size_t{0}, size_t{1}, FileWriter::kLargestBody - 1, FileWriter::kLargestBody,
+        FileWriter::kLargestBody + 1, 3 * kChunkBytes})
+    bodies[std::to_string(size)] = std::string(size, static_cast<char>('a' + bodies.size()));
+  for (const auto& [name, body] : bodies) layer.file(name, body);
+  const int root = apply(layer);
+  for (const auto& [name, body] : bodies)
+    EXPECT_EQ(read_file_at(root, RelPath::parse(name), kChunkBytes * 4), body) << name;
+}
+
+TEST_P(Apply, NamesChangeWhileBodiesAreWritten) {
+  LayerTar layer;
+  for (int round = 0; round < 200; ++round) {
+    const std::string text = std::to_string(round);
+    layer.file("replaced", text, {.mode = 04755, .uid = 7, .gid = 8}).file("kept" + text, text);
+    layer.hard_link("replaced" + text, "replaced");
+  }
+  const int root = apply(layer);
+  EXPECT_EQ(list_dir(open_dir_at(root, ".").get()).size(), 401u);
+  for (int round = 0; round < 200; ++round) {
+    const std::string text = std::to_string(round);
+    const RelPath linked = RelPath::parse("replaced" + text);
+    EXPECT_EQ(read_file_at(root, linked, 10), text);
+    EXPECT_EQ(read_file_at(root, RelPath::parse("kept" + text), 10), text);
+    EXPECT_EQ(stat_at(root, linked).st_mode, S_IFREG | 04755u);
+    EXPECT_EQ(stat_at(root, linked).st_uid, 7u);
+    EXPECT_EQ(stat_at(root, linked).st_mtim.tv_sec, 1700000000);
+  }
 }
 
 TEST_P(Apply, TheEndOfTheTarIsRead) {

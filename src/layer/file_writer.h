@@ -1,0 +1,57 @@
+// The insides of small files, written on a thread of its own while others are being made.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <string_view>
+
+#include "base/fd.h"
+#include "stream/stream.h"
+
+namespace veneer {
+
+struct FileAttributes {
+  uint32_t uid = 0;  // on disk
+  uint32_t gid = 0;
+  mode_t mode = 0;
+  timespec modified{};
+};
+
+// Changes only what is not yet so: most files are root's and have no special bits.
+void set_file_attributes(int fd, const FileAttributes& attributes);
+
+// Takes files that have a name and are empty, and writes body and attributes into the inode. The
+// caller may do to the name what it likes: link it, remove it, put something else there.
+//
+// Files travel in batches, of which there are few: the memory is fixed, and so is the number of
+// descriptors. Errors name the file's entry and its offset, and are thrown by a later call.
+class FileWriter {
+ public:
+  static constexpr size_t kLargestBody = kChunkBytes / 4;
+
+  struct File {
+    UniqueFd fd;  // open for writing
+    FileAttributes attributes;
+    std::string_view entry_path;
+    uint64_t header_offset = 0;
+  };
+
+  FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  // Waits for the batch at hand; what was not begun is dropped.
+  ~FileWriter();
+
+  // Returns the room for the body of `size` bytes, at most kLargestBody, which the caller fills
+  // before the next call.
+  Room add(File file, size_t size);
+  // Waits until all files are written.
+  void finish();
+
+ private:
+  class Batches;
+  std::unique_ptr<Batches> batches_;
+};
+
+}  // namespace veneer
