@@ -1,0 +1,128 @@
+#include "store/recover.h"
+
+#include <sys/file.h>
+
+#include <charconv>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "base/at.h"
+#include "base/error.h"
+#include "mount/mount.h"
+
+namespace veneer {
+
+namespace {
+
+constexpr PathView kOpenedName = "opened";
+constexpr size_t kPageSnapshots = 1000;
+
+bool try_lock(int fd) {
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno != EWOULDBLOCK) fail_errno(errno, "lock a mark of an open store");
+  return false;
+}
+
+std::set<std::string> snapshot_names(Meta::Transaction& transaction) {
+  std::set<std::string> names;
+  int64_t last = 0;
+  for (;;) {
+    const auto page = transaction.list_snapshots("", last, kPageSnapshots);
+    if (page.empty()) return names;
+    for (const SnapshotRecord& snapshot : page) names.insert(std::to_string(snapshot.id));
+    last = page.back().id;
+  }
+}
+
+// Nothing for names that are not of our making: they are left alone.
+std::optional<int64_t> maybe_id(std::string_view name) {
+  int64_t id = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id);
+  if (error != std::errc() || std::to_string(id) != name) return std::nullopt;
+  return id;
+}
+
+void clear_orphans(Meta::Transaction& transaction, const Layout& layout, Lowers& lowers) {
+  const std::set<std::string> snapshots = snapshot_names(transaction);
+  for (const std::string& name : list_dir(layout.snapshots()))
+    if (const auto id = maybe_id(name); id && !snapshots.contains(name))
+      discard_snapshot(layout, *id);
+  std::set<std::string> layers;
+  std::set<std::string> variants;
+  for (const LayerRecord& layer : transaction.list_layers()) {
+    layers.insert(layer.diff_id.hex());
+    for (const VariantRecord& variant : transaction.list_variants(layer.id))
+      variants.insert(std::to_string(variant.id));
+  }
+  for (const std::string& name : list_dir(layout.layers()))
+    if (!layers.contains(name))
+      discard_if_there(layout, layout.layers(), RelPath::parse_name(name, "layer"));
+  for (const std::string& name : list_dir(open_root(lowers.directory()).get()))
+    if (const auto id = maybe_id(name); id && !variants.contains(name)) lowers.release(*id);
+}
+
+}  // namespace
+
+OpenMark::OpenMark(const Layout& layout) {
+  (void)try_make_dir_at(layout.root(), kOpenedName, 0700);
+  dir_ = open_dir_at(layout.root(), kOpenedName);
+  // Another process may take it for one of the dead before it is locked: then make another.
+  do {
+    name_ = RelPath::parse_name(random_name(), "mark");
+    lock_ = open_at(dir_.get(), name_, O_RDWR | O_CREAT | O_EXCL, 0600);
+  } while (!try_lock(lock_.get()) || !exists_at(dir_.get(), name_));
+}
+
+OpenMark::~OpenMark() {
+  if (is_kept_) return;
+  try {
+    unlink_at(dir_.get(), name_);
+  } catch (const Error&) {
+    // The next process looks for orphans in vain.
+  }
+}
+
+std::vector<OpenMark::Dead> OpenMark::find_dead() const {
+  std::vector<Dead> dead;
+  for (const std::string& text : list_dir(dir_.get())) {
+    RelPath name = RelPath::parse_name(text, "mark");
+    auto lock = maybe_open_at(dir_.get(), name, O_RDWR);
+    if (lock && try_lock(lock->get())) dead.push_back({std::move(name), std::move(*lock)});
+  }
+  return dead;
+}
+
+void OpenMark::forget_dead(const std::vector<Dead>& dead) const {
+  for (const Dead& one : dead) (void)remove_tree_at(dir_.get(), one.name);
+}
+
+void recover(const OpenMark& mark, const Layout& layout, Meta& meta, Lowers& lowers) {
+  const std::vector<OpenMark::Dead> dead = mark.find_dead();
+  if (dead.empty()) return;
+  {
+    Meta::Transaction transaction = meta.write();  // nothing is written: it keeps publishers out
+    clear_orphans(transaction, layout, lowers);
+  }
+  empty_trash(layout);
+  mark.forget_dead(dead);
+}
+
+void discard_if_there(const Layout& layout, int dir, const RelPath& name) {
+  if (!exists_at(dir, name)) return;
+  try {
+    layout.discard(dir, name);
+  } catch (const SysError& error) {
+    if (error.error_number() != ENOENT) throw;
+  }
+}
+
+void discard_snapshot(const Layout& layout, int64_t id) {
+  const RelPath name = Layout::snapshot_name(id);
+  if (const auto snapshot = maybe_open_dir_at(layout.snapshots(), name))
+    while (unmount_at(snapshot->get(), kMergedName, Unmount::detach)) continue;
+  discard_if_there(layout, layout.snapshots(), name);
+}
+
+}  // namespace veneer

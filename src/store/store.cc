@@ -1,0 +1,172 @@
+#include "store/store.h"
+
+#include <sys/file.h>
+
+#include <utility>
+
+#include "base/at.h"
+#include "base/error.h"
+#include "layer/settle.h"
+#include "mount/features.h"
+#include "mount/mount.h"
+#include "mount/overlay.h"
+#include "store/local.h"
+#include "store/recover.h"
+
+namespace veneer {
+
+namespace {
+
+UniqueFd open_snapshot(const Layout& layout, int64_t id) {
+  auto snapshot = maybe_open_dir_at(layout.snapshots(), Layout::snapshot_name(id));
+  if (!snapshot) fail(Code::corrupt, "snapshot {} has no directory", id);
+  return std::move(*snapshot);
+}
+
+UniqueFd open_upper(const Layout& layout, int64_t id) {
+  auto upper = maybe_open_dir_at(open_snapshot(layout, id).get(), kUpperName);
+  if (!upper) fail(Code::corrupt, "snapshot {} has no {}", id, kUpperName.c_str());
+  return std::move(*upper);
+}
+
+UniqueFd build_mount(const MountPlan& plan) {
+  if (plan.bind.empty()) return mount_overlay(plan.overlay);
+  UniqueFd mount = clone_mount(open_root(plan.bind).get(), ".");
+  if (plan.is_read_only) make_read_only(mount.get());
+  return mount;
+}
+
+void lock_exclusively(int fd) {
+  while (::flock(fd, LOCK_EX) != 0)
+    if (errno != EINTR) fail_errno(errno, "lock a snapshot");
+}
+
+std::vector<int> borrow(const std::vector<UniqueFd>& directories) {
+  std::vector<int> fds;
+  for (const UniqueFd& directory : directories) fds.push_back(directory.get());
+  return fds;
+}
+
+}  // namespace
+
+Store::Store(const StoreOptions& options)
+    : options_(options),
+      layout_(options_.root),
+      meta_(layout_, options_.is_volatile),
+      lowers_(layout_, options_.run, meta_.identity()),
+      open_mark_(std::make_unique<OpenMark>(layout_)) {
+  recover(*open_mark_, layout_, meta_, lowers_);
+}
+
+Store::~Store() = default;
+
+Form Store::form() {
+  if (options_.form) return *options_.form;
+  return why_not_packed().empty() ? Form::packed : Form::directory;
+}
+
+const std::string& Store::why_not_packed() {
+  std::call_once(is_probed_, [this] {
+    const StagingDir staging(layout_);  // not in sight of those who empty it
+    why_not_packed_ = probe_packed(staging.fd()).why_not;
+  });
+  return why_not_packed_;
+}
+
+std::vector<std::string> Store::lower_paths(Meta::Transaction& transaction, int64_t snapshot) {
+  std::vector<std::string> paths;
+  for (const SnapshotRecord& layer : transaction.chain(snapshot))
+    paths.push_back(
+        layer.variant ? lowers_.path(*layer.variant)
+                      : fmt::format("{}/{}", layout_.snapshot_path(layer.id), kUpperName.c_str()));
+  return paths;
+}
+
+Store::OpenedView Store::open_view(Meta::Transaction& transaction,
+                                   std::optional<int64_t> snapshot) {
+  OpenedView opened;
+  if (!snapshot) return opened;
+  for (const SnapshotRecord& layer : transaction.chain(*snapshot))
+    opened.directories.push_back(layer.variant ? lowers_.open(*layer.variant)
+                                               : open_upper(layout_, layer.id));
+  opened.view = {.layers = borrow(opened.directories), .marks = Marks::trusted};
+  return opened;
+}
+
+std::string Store::mount(Snapshotter&, std::string_view space, std::string_view key) {
+  Meta::Transaction transaction = meta_.read();
+  const SnapshotRecord snapshot = require_snapshot(transaction, space, key);
+  const MountPlan plan = plan_mount(*this, transaction, snapshot);
+  // A staged snapshot may have none yet.
+  if (snapshot.variant)
+    (void)try_make_dir_at(layout_.snapshots(), Layout::snapshot_name(snapshot.id), 0700);
+  const UniqueFd directory = open_snapshot(layout_, snapshot.id);
+  lock_exclusively(directory.get());
+  (void)try_make_dir_at(directory.get(), kMergedName, 0700);
+  if (!is_mount_point_at(directory.get(), kMergedName))
+    attach_mount(build_mount(plan).get(), directory.get(), kMergedName);
+  return fmt::format("{}/{}", layout_.snapshot_path(snapshot.id), kMergedName.c_str());
+}
+
+bool Store::unmount(std::string_view space, std::string_view key) {
+  const int64_t id = [&] {
+    Meta::Transaction transaction = meta_.read();
+    return require_snapshot(transaction, space, key).id;
+  }();
+  const auto directory = maybe_open_dir_at(layout_.snapshots(), Layout::snapshot_name(id));
+  if (!directory) return false;
+  lock_exclusively(directory->get());
+  return unmount_at(directory->get(), kMergedName);
+}
+
+void Store::write_layer(int64_t id, Sink& to) {
+  OpenedView before;
+  UniqueFd own;
+  bool is_view = false;
+  {
+    Meta::Transaction transaction = meta_.read();
+    const SnapshotRecord snapshot = transaction.snapshot(id);
+    is_view = snapshot.info.kind == Kind::view;
+    if (snapshot.variant) {
+      const auto layer =
+          maybe_open_dir_at(layout_.layers(), Layout::digest_name(snapshot.variant->diff_id));
+      auto tar = layer ? maybe_open_at(layer->get(), kLayerTarName, O_RDONLY) : std::nullopt;
+      if (!tar) fail(Code::corrupt, "layer {} has no tar", snapshot.variant->diff_id.str());
+      own = std::move(*tar);
+    } else {
+      own = open_upper(layout_, id);
+      before = open_view(transaction, snapshot.parent);
+    }
+  }
+  if (!S_ISDIR(stat_fd(own.get()).st_mode)) {
+    FdSource tar(own.get());
+    return copy_all(tar, to);
+  }
+  // A view adds nothing, and its own directory is in no mount unless it stands alone.
+  View now{.layers = {}, .marks = Marks::trusted};
+  if (!is_view || before.view.layers.empty()) now.layers.push_back(own.get());
+  for (const int lower : before.view.layers) now.layers.push_back(lower);
+  write_diff(now, before.view.layers.empty() ? std::nullopt : std::optional(before.view), {}, to);
+}
+
+void Store::collect(Meta::Transaction transaction) {
+  const Meta::Transaction::Unused unused = transaction.remove_unused_layers();
+  OrphanGuard orphans(*open_mark_);
+  transaction.commit();
+  if (!unused.layers.empty()) {
+    // Whoever imports such a layer again publishes it in a transaction: not before this one ends.
+    Meta::Transaction guard = meta_.write();
+    for (const LayerRecord& layer : unused.layers)
+      if (!guard.maybe_layer(layer.diff_id))
+        discard_if_there(layout_, layout_.layers(), Layout::digest_name(layer.diff_id));
+    // After the files, so that none of them is mounted again.
+    for (const VariantRecord& variant : unused.variants) lowers_.release(variant.id);
+  }
+  orphans.done();
+}
+
+void Store::discard_snapshot(int64_t id) {
+  veneer::discard_snapshot(layout_, id);
+}
+
+}  // namespace veneer

@@ -1,0 +1,762 @@
+// The store's own snapshotter: the suite of all snapshotters, and what is its own: layers in both
+// forms, restarts and reboots, what crashes leave, several processes.
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/failpoint.h"
+#include "base/limits.h"
+#include "layer/apply.h"
+#include "layer/settle.h"
+#include "store/recover.h"
+#include "store/store.h"
+#include "tests/suite/snapshotter_suite.h"
+#include "tests/support/layer_tar.h"
+#include "tests/support/tree.h"
+
+namespace veneer {
+namespace {
+
+using test::ClientMount;
+using test::LayerTar;
+
+constexpr std::string_view kSpace = "test";
+
+StoreOptions options_in(const std::string& scratch, bool is_volatile = false) {
+  return {
+      .root = scratch + "/root", .run = scratch + "/run", .is_volatile = is_volatile, .form = {}};
+}
+
+// A store and its snapshotter as one.
+struct Opened {
+  explicit Opened(const std::string& scratch, bool is_volatile = false)
+      : store(options_in(scratch, is_volatile)) {
+    snapshotter = open_snapshotter(store, kSpace);
+  }
+  Store store;
+  std::unique_ptr<Snapshotter> snapshotter;
+};
+
+std::shared_ptr<Snapshotter> open_local(const std::string& scratch) {
+  const auto opened = std::make_shared<Opened>(scratch, true);
+  return {opened, opened->snapshotter.get()};
+}
+
+class Local : public testing::Test {
+ protected:
+  Local() { reopen(); }
+  ~Local() override {
+    if (opened_) unmount_lowers();
+  }
+
+  void reopen() {
+    opened_.reset();
+    opened_ = std::make_unique<Opened>(scratch_.path());
+  }
+  Store& store() { return opened_->store; }
+  Snapshotter& snapshots() { return *opened_->snapshotter; }
+
+  void unmount_lowers() {
+    const UniqueFd run = open_root(store().lowers().directory());
+    for (const std::string& name : list_dir(run.get()))
+      while (unmount_at(run.get(), RelPath::parse(name), Unmount::detach)) continue;
+  }
+  // As after a reboot: no mounts, and an empty run directory.
+  void reboot() {
+    unmount_lowers();
+    opened_.reset();
+    (void)remove_tree_at(scratch_.dir(), "run");
+    reopen();
+  }
+
+  // A committed snapshot whose content is a layer, as an import makes it.
+  VariantRecord add_layer(const std::string& name, const std::string& parent, LayerTar& tar,
+                          Form form = Form::packed) {
+    return add_tar(name, parent, tar.bytes(), form);
+  }
+  VariantRecord add_tar(const std::string& name, const std::string& parent,
+                        const std::string& bytes, Form form, Kind kind = Kind::committed) {
+    Meta::Transaction transaction = store().meta().write();
+    SnapshotRecord snapshot;
+    snapshot.space = kSpace;
+    snapshot.info.name = name;
+    snapshot.info.parent = parent;
+    snapshot.info.kind = kind;
+    snapshot.info.created = now();
+    snapshot.info.updated = now();
+    if (!parent.empty()) snapshot.parent = transaction.maybe_snapshot(kSpace, parent)->id;
+    const VariantRecord variant = publish(transaction, snapshot.parent, bytes, form);
+    snapshot.variant = variant;
+    if (kind == Kind::committed) snapshot.usage = variant.usage;
+    transaction.add_snapshot(snapshot);
+    transaction.commit();
+    return variant;
+  }
+  VariantRecord publish(Meta::Transaction& transaction, std::optional<int64_t> parent,
+                        const std::string& bytes, Form form) {
+    StagingDir staging(store().layout());
+    MemorySource source(std::as_bytes(std::span(bytes)));
+    StagedLayer staged = stage_layer(source, staging.fd(), {});
+    const Store::OpenedView below = store().open_view(transaction, parent);
+    const LowerView lower(below.view);
+    const bool is_packed = form == Form::packed;
+    const SettledLayer settled =
+        settle_layer(staged, staging.fd(), &lower,
+                     {.form = is_packed ? LayerForm::packed : LayerForm::directory});
+    VariantRecord variant;
+    variant.diff_id = staged.info.diff_id;
+    variant.form = form;
+    variant.name = is_packed ? settled.index_name : kLayerTreeName.c_str();
+    variant.usage = {.size_bytes = staged.info.size_bytes, .inodes = 2};
+    if (is_packed) variant.digest = settled.index_digest;
+    if (const auto layer = transaction.maybe_layer(variant.diff_id))
+      return *transaction.maybe_variant(layer->id, variant.name);
+    variant.layer = transaction.add_layer({.id = 0,
+                                           .diff_id = variant.diff_id,
+                                           .tar_bytes = staged.info.size_bytes,
+                                           .file_bytes = settled.file_bytes,
+                                           .depends_on_lower = false});
+    variant.id = transaction.add_variant(variant);
+    const RelPath name = Layout::digest_name(variant.diff_id);
+    discard_if_there(store().layout(), store().layout().layers(), name);
+    staging.publish(store().layout().layers(), name);
+    return variant;
+  }
+
+  ClientMount mount(const std::vector<Mount>& mounts) {
+    return {mounts, fmt::format("{}/mount-{}", scratch_.path(), next_mount_++)};
+  }
+  std::map<std::string, std::string> tree(const std::string& name) {
+    snapshots().view("looking", name, {});
+    std::map<std::string, std::string> lines =
+        test::describe_tree(mount(snapshots().mounts("looking")).dir());
+    snapshots().remove("looking");
+    return lines;
+  }
+  std::vector<std::string> names_in(int dir) { return list_dir(dir); }
+  bool is_mounted(const VariantRecord& variant) {
+    return is_mount_point_at(open_root(store().lowers().directory()).get(),
+                             RelPath::parse(std::to_string(variant.id)));
+  }
+  std::vector<std::string> marks() {
+    return list_dir(open_dir_at(store().layout().root(), "opened").get());
+  }
+  template <typename Call>
+  static Code code_of(Call call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      return error.code();
+    }
+    ADD_FAILURE() << "no error";
+    return Code::io;
+  }
+
+  // Runs `operation` on the store in a process of its own, that dies at the n-th failpoint, for
+  // each n until it gets through; `check` after each, on a store opened anew.
+  void die_everywhere(const std::function<void(Snapshotter&)>& operation,
+                      const std::function<void(bool is_done)>& check) {
+    opened_.reset();
+    for (uint64_t at = 1;; ++at) {
+      const pid_t child = ::fork();
+      ASSERT_GE(child, 0);
+      if (child == 0) run_and_die(operation, at);
+      int status = 0;
+      ASSERT_EQ(::waitpid(child, &status, 0), child);
+      reopen();
+      const bool is_done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+      ASSERT_TRUE(is_done || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) << status;
+      check(is_done);
+      EXPECT_EQ(marks().size(), 1u) << "killed at " << at;
+      opened_.reset();
+      if (is_done) break;
+      ASSERT_LT(at, 1000u);
+    }
+    reopen();
+  }
+  [[noreturn]] void run_and_die(const std::function<void(Snapshotter&)>& operation, uint64_t at) {
+    try {
+      Opened opened(scratch_.path());
+      failpoint::arm({.at = at, .error_number = 0});
+      operation(*opened.snapshotter);
+      ::_exit(0);  // without closing the store: its mark stays
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "{}\n", error.what());
+      ::_exit(1);
+    }
+  }
+
+  test::Scratch scratch_;
+  std::unique_ptr<Opened> opened_;
+  int next_mount_ = 0;
+};
+
+LayerTar base_layer() {
+  LayerTar tar;
+  tar.dir("./", {.mode = 0750, .uid = 3, .gid = 4}).dir("d").file("d/one", "1").file("f", "base");
+  tar.file("program", "#!/bin/sh\nexit 7\n", {.mode = 0755});
+  return tar;
+}
+
+LayerTar top_layer() {
+  LayerTar tar;
+  tar.dir("./", {.mode = 0711}).whiteout("d/one").file("f", "top").file("g", "new");
+  return tar;
+}
+
+// --- mounts ---
+
+TEST_F(Local, MountsAreThoseOfContainerd) {
+  const std::string root = path_of(store().layout().root());
+  const auto one = snapshots().prepare("1", "", {});
+  EXPECT_EQ(one,
+            (std::vector<Mount>{
+                {.type = "bind", .source = root + "/snapshots/1/fs", .options = {"rw", "rbind"}}}));
+  snapshots().commit("base", "1", {});
+  const auto two = snapshots().prepare("2", "base", {});
+  const std::vector<Mount> expected{
+      {.type = "overlay",
+       .source = "overlay",
+       .options = {"index=off", "workdir=" + root + "/snapshots/2/work",
+                   "upperdir=" + root + "/snapshots/2/fs",
+                   "lowerdir=" + root + "/snapshots/1/fs"}}};
+  EXPECT_EQ(two, expected);
+  snapshots().commit("top", "2", {});
+  EXPECT_EQ(snapshots().view("3", "", {}),
+            (std::vector<Mount>{
+                {.type = "bind", .source = root + "/snapshots/3/fs", .options = {"ro", "rbind"}}}));
+  EXPECT_EQ(snapshots().view("4", "base", {}),
+            (std::vector<Mount>{
+                {.type = "bind", .source = root + "/snapshots/1/fs", .options = {"ro", "rbind"}}}));
+  EXPECT_EQ(snapshots().view("5", "top", {}),
+            (std::vector<Mount>{{.type = "overlay",
+                                 .source = "overlay",
+                                 .options = {"lowerdir=" + root + "/snapshots/2/fs:" + root +
+                                             "/snapshots/1/fs"}}}));
+}
+
+TEST_F(Local, ThePathOfAStoreMayHoldAnything) {
+  const std::string odd = scratch_.path() + "/a:b,c\\d e";
+  Store store({.root = odd, .run = odd + "/run:1,2", .is_volatile = false, .form = {}});
+  const auto snapshotter = open_snapshotter(store, kSpace);
+  snapshotter->prepare("1", "", {});
+  snapshotter->commit("base", "1", {});
+  const auto mounts = snapshotter->prepare("2", "base", {});
+  const ClientMount mounted = mount(mounts);
+  write_file_at(mounted.dir(), "f", "", 0644);
+  EXPECT_EQ(list_dir(open_dir_at(store.layout().snapshots(), "2/fs").get()),
+            std::vector<std::string>{"f"});
+}
+
+TEST_F(Local, LayersInBothFormsShowTheSame) {
+  LayerTar base = base_layer();
+  LayerTar top = top_layer();
+  const std::string base_bytes = base.bytes();
+  const std::string top_bytes = top.bytes();
+  std::vector<std::map<std::string, std::string>> seen;
+  for (const Form form : {Form::packed, Form::directory}) {
+    add_tar("base", "", base_bytes, form);
+    add_tar("top", "base", top_bytes, form);
+    seen.push_back(tree("base"));
+    std::map<std::string, std::string> of_top = tree("top");
+    EXPECT_FALSE(of_top.contains("d/one"));
+    EXPECT_TRUE(of_top.contains("g"));
+    seen.back().merge(of_top);
+    {
+      const ClientMount container = mount(snapshots().prepare("container", "top", {}));
+      EXPECT_EQ(stat_fd(container.dir()).st_mode & 07777U, 0711u);
+      write_file_at(container.dir(), "mine", "", 0644);
+      EXPECT_EQ(read_file_at(container.dir(), "f", 10), "top");
+    }
+    for (const char* const name : {"container", "top", "base"}) snapshots().remove(name);
+  }
+  EXPECT_EQ(seen[0], seen[1]);
+  EXPECT_TRUE(names_in(store().layout().layers()).empty());
+}
+
+TEST_F(Local, AViewOfOnePackedLayerRunsPrograms) {
+  LayerTar base = base_layer();
+  add_layer("base", "", base);
+  const auto mounts = snapshots().view("view", "base", {});
+  ASSERT_EQ(mounts.size(), 1u);
+  EXPECT_EQ(mounts[0].type, "overlay");
+  const ClientMount view = mount(mounts);
+  EXPECT_EQ(stat_fd(view.dir()).st_uid, 3u);
+  const int status = ::system((path_of(view.dir()) + "/program").c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 7);
+}
+
+TEST_F(Local, AStagedSnapshotIsReadAndCommitted) {
+  LayerTar base = base_layer();
+  LayerTar top = top_layer();
+  add_layer("base", "", base);
+  const std::string bytes = top.bytes();
+  const VariantRecord variant = add_tar("staged", "base", bytes, Form::packed, Kind::active);
+  {
+    const ClientMount staged = mount(snapshots().mounts("staged"));
+    EXPECT_EQ(read_file_at(staged.dir(), "f", 10), "top");
+    EXPECT_THROW(write_file_at(staged.dir(), "x", "", 0644), SysError);
+  }
+  EXPECT_EQ(snapshots().usage("staged"), variant.usage);
+  snapshots().commit("top", "staged", {});
+  EXPECT_EQ(snapshots().usage("top"), variant.usage);
+  EXPECT_TRUE(tree("top").contains("g"));
+  // One that stands alone has the same mount as a view.
+  LayerTar single;
+  add_tar("alone", "", single.file("single", "").bytes(), Form::packed, Kind::active);
+  EXPECT_EQ(snapshots().mounts("alone")[0].type, "overlay");
+  EXPECT_EQ(read_file_at(mount(snapshots().mounts("alone")).dir(), "single", 10), "");
+  snapshots().remove("alone");
+}
+
+// --- lowers ---
+
+TEST_F(Local, MountsOutliveTheProcessButNotAReboot) {
+  LayerTar base = base_layer();
+  LayerTar top = top_layer();
+  const VariantRecord packed = add_layer("base", "", base);
+  EXPECT_FALSE(is_mounted(packed));
+  const VariantRecord directory = add_layer("top", "base", top, Form::directory);
+  const auto mounts = snapshots().prepare("container", "top", {});
+  EXPECT_TRUE(is_mounted(packed));
+  const auto inode = stat_fd(open_root(store().lowers().path(packed)).get()).st_dev;
+  reopen();
+  EXPECT_TRUE(is_mounted(packed));
+  EXPECT_EQ(snapshots().mounts("container"), mounts);
+  EXPECT_EQ(stat_fd(open_root(store().lowers().path(packed)).get()).st_dev, inode);
+  reboot();
+  EXPECT_FALSE(is_mounted(packed));
+  EXPECT_EQ(snapshots().mounts("container"), mounts);
+  EXPECT_TRUE(is_mounted(packed));
+  EXPECT_FALSE(is_mounted(directory));
+  EXPECT_EQ(read_file_at(mount(mounts).dir(), "f", 10), "top");
+}
+
+TEST_F(Local, OneLayerIsMountedOnceHoweverManyAsk) {
+  LayerTar base = base_layer();
+  const VariantRecord variant = add_layer("base", "", base);
+  std::vector<pid_t> children;
+  opened_.reset();
+  for (int i = 0; i < 8; ++i) {
+    children.push_back(::fork());
+    if (children.back() != 0) continue;
+    const Opened own(scratch_.path());
+    try {
+      own.snapshotter->prepare(fmt::format("container {}", i), "base", {});
+      ::_exit(0);
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "{}\n", error.what());
+      ::_exit(1);
+    }
+  }
+  for (const pid_t child : children) {
+    int status = 1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  reopen();
+  ASSERT_TRUE(is_mounted(variant));
+  const UniqueFd run = open_root(store().lowers().directory());
+  const RelPath name = RelPath::parse(std::to_string(variant.id));
+  EXPECT_TRUE(unmount_at(run.get(), name));
+  EXPECT_FALSE(is_mounted(variant));  // there was but one
+  size_t count = 0;
+  snapshots().walk({"kind==active"}, [&](const SnapshotInfo&) { ++count; });
+  EXPECT_EQ(count, 8u);
+}
+
+TEST_F(Local, ALayerGoesWithItsLastSnapshot) {
+  LayerTar base = base_layer();
+  const std::string bytes = base.bytes();
+  const VariantRecord variant = add_tar("one", "", bytes, Form::packed);
+  add_tar("two", "", bytes, Form::packed);
+  snapshots().prepare("container", "one", {});
+  {
+    const ClientMount busy = mount(snapshots().mounts("container"));
+    snapshots().remove("container");
+    snapshots().remove("one");
+    EXPECT_TRUE(is_mounted(variant));
+    EXPECT_EQ(names_in(store().layout().layers()).size(), 1u);
+    snapshots().remove("two");
+    EXPECT_FALSE(is_mounted(variant));
+    EXPECT_TRUE(names_in(store().layout().layers()).empty());
+    EXPECT_FALSE(exists_at(open_root(store().lowers().directory()).get(),
+                           RelPath::parse(std::to_string(variant.id))));
+    // What has it mounted reads on.
+    EXPECT_EQ(read_file_at(busy.dir(), "f", 10), "base");
+  }
+  EXPECT_FALSE(names_in(store().layout().trash()).empty());
+  snapshots().cleanup();
+  EXPECT_TRUE(names_in(store().layout().trash()).empty());
+  // And comes again.
+  const VariantRecord again = add_tar("one", "", bytes, Form::packed);
+  EXPECT_NE(again.id, variant.id);
+  EXPECT_TRUE(tree("one").contains("f"));
+}
+
+TEST_F(Local, WhatIsMissingIsCorruption) {
+  LayerTar base = base_layer();
+  LayerTar top = top_layer();
+  const VariantRecord packed = add_layer("packed", "", base);
+  const VariantRecord directory = add_layer("directory", "", top, Form::directory);
+  snapshots().prepare("1", "", {});
+  snapshots().commit("plain", "1", {});
+  const Layout& layout = store().layout();
+  {
+    const UniqueFd layer = open_dir_at(layout.layers(), Layout::digest_name(packed.diff_id));
+    unlink_at(layer.get(), kLayerTarName);
+  }
+  (void)remove_tree_at(open_dir_at(layout.layers(), Layout::digest_name(directory.diff_id)).get(),
+                       kLayerTreeName);
+  for (const char* const parent : {"packed", "directory"}) {
+    EXPECT_EQ(code_of([&] { snapshots().prepare("new", parent, {}); }), Code::corrupt) << parent;
+    EXPECT_EQ(code_of([&] { snapshots().stat("new"); }), Code::not_found);
+  }
+  // Nothing of a failed preparation stays.
+  EXPECT_EQ(names_in(layout.snapshots()), std::vector<std::string>{"3"});
+  EXPECT_TRUE(names_in(layout.staging()).empty());
+  snapshots().prepare("active", "", {});
+  (void)remove_tree_at(layout.snapshots(), "4");
+  EXPECT_EQ(code_of([&] { snapshots().usage("active"); }), Code::corrupt);
+  EXPECT_EQ(code_of([&] { snapshots().commit("c", "active", {}); }), Code::corrupt);
+  snapshots().remove("active");
+}
+
+// --- the store ---
+
+TEST_F(Local, SpacesAreApart) {
+  const auto other = open_snapshotter(store(), "other");
+  snapshots().prepare("key", "", {});
+  EXPECT_EQ(code_of([&] { other->stat("key"); }), Code::not_found);
+  other->prepare("key", "", {});
+  other->commit("base", "key", {});
+  EXPECT_EQ(code_of([&] { snapshots().prepare("x", "base", {}); }), Code::not_found);
+  size_t count = 0;
+  other->walk({}, [&](const SnapshotInfo& info) {
+    EXPECT_EQ(info.name, "base");
+    ++count;
+  });
+  EXPECT_EQ(count, 1u);
+  EXPECT_EQ(code_of([&] { (void)open_snapshotter(store(), ""); }), Code::invalid_argument);
+}
+
+TEST_F(Local, TheStoreMountsForItself) {
+  LayerTar base = base_layer();
+  add_layer("base", "", base);
+  snapshots().prepare("container", "base", {});
+  snapshots().prepare("alone", "", {});
+  snapshots().view("view", "", {});
+  snapshots().view("packed view", "base", {});
+  for (const char* const key : {"container", "alone", "view", "packed view"}) {
+    const std::string path = store().mount(snapshots(), kSpace, key);
+    EXPECT_TRUE(path.ends_with("/merged"));
+    EXPECT_EQ(store().mount(snapshots(), kSpace, key), path);
+    const UniqueFd dir = open_root(path);
+    const bool is_view = std::string_view(key).contains("view");
+    EXPECT_EQ(code_of([&] {
+                write_file_at(dir.get(), "x", "", 0644);
+                fail(Code::not_found, "written");
+              }),
+              is_view ? Code::io : Code::not_found)
+        << key;
+  }
+  const UniqueFd busy = open_root(store().mount(snapshots(), kSpace, "alone"));
+  EXPECT_EQ(code_of([&] { store().unmount(kSpace, "alone"); }), Code::failed_precondition);
+  EXPECT_TRUE(store().unmount(kSpace, "container"));
+  EXPECT_FALSE(store().unmount(kSpace, "container"));
+  EXPECT_EQ(code_of([&] { store().mount(snapshots(), kSpace, "none"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { store().mount(snapshots(), kSpace, "base"); }),
+            Code::failed_precondition);
+  EXPECT_EQ(code_of([&] { store().unmount(kSpace, "none"); }), Code::not_found);
+  // Mounted or not, it can go.
+  for (const char* const key : {"container", "alone", "view", "packed view"})
+    snapshots().remove(key);
+  snapshots().cleanup();
+  EXPECT_TRUE(names_in(store().layout().trash()).empty());
+}
+
+TEST_F(Local, LayersAreWritten) {
+  LayerTar base = base_layer();
+  const std::string base_bytes = base.bytes();
+  add_tar("base", "", base_bytes, Form::packed);
+  const auto id_of = [&](const std::string& key) {
+    return store().meta().read().maybe_snapshot(kSpace, key)->id;
+  };
+  StringSink exact;
+  store().write_layer(id_of("base"), exact);
+  EXPECT_EQ(exact.text(), base_bytes);
+
+  {
+    const ClientMount container = mount(snapshots().prepare("container", "base", {}));
+    unlink_at(container.dir(), "f");
+    write_file_at(container.dir(), "d/two", "22", 0600);
+  }
+  StringSink active;
+  store().write_layer(id_of("container"), active);
+  snapshots().commit("top", "container", {});
+  StringSink committed;
+  store().write_layer(id_of("top"), committed);
+  EXPECT_EQ(active.text(), committed.text());
+  // The layer makes the same of its parent as the snapshot is.
+  add_tar("again", "base", committed.text(), Form::packed);
+  std::map<std::string, std::string> top = tree("top");
+  std::map<std::string, std::string> again = tree("again");
+  // Layer tars have whole seconds.
+  for (auto* lines : {&top, &again}) {
+    lines->erase(".");
+    lines->erase("d");
+    lines->erase("d/two");
+  }
+  EXPECT_EQ(top, again);
+  EXPECT_FALSE(top.contains("f"));
+
+  snapshots().prepare("alone", "", {});
+  snapshots().view("view", "base", {});
+  for (const char* const key : {"alone", "view"}) {
+    StringSink nothing;
+    store().write_layer(id_of(key), nothing);
+    EXPECT_EQ(nothing.text(), LayerTar().bytes()) << key;
+  }
+}
+
+TEST_F(Local, TheFormIsAskedForOrProbed) {
+  EXPECT_EQ(store().form() == Form::packed, store().why_not_packed().empty());
+  StoreOptions options = options_in(scratch_.path());
+  options.form = Form::directory;
+  Store directory(options);
+  EXPECT_EQ(directory.form(), Form::directory);
+  // Nothing can be mounted from a tmpfs.
+  make_dir_at(scratch_.dir(), "tmpfs", 0700);
+  const std::string tmpfs = scratch_.path() + "/tmpfs";
+  ASSERT_EQ(::mount("tmpfs", tmpfs.c_str(), "tmpfs", 0, nullptr), 0);
+  {
+    Store store({.root = tmpfs + "/root", .run = tmpfs + "/run", .is_volatile = true, .form = {}});
+    EXPECT_EQ(store.form(), Form::directory);
+    EXPECT_TRUE(store.why_not_packed().contains("tmpfs")) << store.why_not_packed();
+    EXPECT_TRUE(list_dir(store.layout().staging()).empty());
+  }
+  EXPECT_EQ(::umount2(tmpfs.c_str(), 0), 0);
+}
+
+TEST_F(Local, ATooDeepChainIsRefused) {
+  std::string parent;
+  for (size_t i = 0; i < limits::kSnapshotDepth; ++i) {
+    const std::string name = std::to_string(i);
+    snapshots().prepare("k" + name, parent, {});
+    snapshots().commit(name, "k" + name, {});
+    parent = name;
+  }
+  snapshots().prepare("last", parent, {});
+  (void)store().mount(snapshots(), kSpace, "last");
+  snapshots().commit("last layer", "last", {});
+  EXPECT_EQ(code_of([&] { snapshots().prepare("more", "last layer", {}); }),
+            Code::resource_exhausted);
+  snapshots().prepare("alone", "", {});
+  EXPECT_EQ(
+      code_of([&] { snapshots().commit("c", "alone", {.labels = {}, .parent = "last layer"}); }),
+      Code::resource_exhausted);
+  EXPECT_TRUE(store().unmount(kSpace, "last layer"));
+}
+
+// --- crashes ---
+
+TEST_F(Local, AMarkTellsThatTheStoreIsOpen) {
+  EXPECT_EQ(marks().size(), 1u);
+  {
+    const Opened other(scratch_.path());
+    EXPECT_EQ(marks().size(), 2u);
+  }
+  EXPECT_EQ(marks().size(), 1u);
+}
+
+TEST_F(Local, OrphansAreLookedForOnlyAfterADeath) {
+  const auto make_orphans = [&] {
+    make_dir_at(store().layout().snapshots(), "4711", 0700);
+    make_dir_at(store().layout().layers(), "0123", 0700);
+    make_dir_at(open_root(store().lowers().directory()).get(), "4712", 0700);
+    make_dir_at(store().layout().snapshots(), "not-ours", 0700);
+  };
+  make_orphans();
+  reopen();
+  EXPECT_TRUE(exists_at(store().layout().snapshots(), "4711"));
+  write_file_at(open_dir_at(store().layout().root(), "opened").get(), "dead", "", 0600);
+  snapshots().prepare("kept", "", {});
+  {
+    const Opened second(scratch_.path());  // though another has the store open
+    EXPECT_FALSE(exists_at(store().layout().snapshots(), "4711"));
+  }
+  EXPECT_FALSE(exists_at(store().layout().layers(), "0123"));
+  EXPECT_FALSE(exists_at(open_root(store().lowers().directory()).get(), "4712"));
+  EXPECT_TRUE(exists_at(store().layout().snapshots(), "not-ours"));
+  EXPECT_TRUE(exists_at(open_root(store().lowers().directory()).get(), "lock"));
+  EXPECT_TRUE(list_dir(store().layout().trash()).empty());
+  EXPECT_EQ(marks().size(), 1u);
+  EXPECT_EQ(names_in(store().layout().snapshots()).size(), 2u);
+}
+
+// Of each snapshot a directory, of each directory a snapshot; nothing else.
+class Crash : public Local {
+ protected:
+  void expect_order(size_t snapshots_expected) {
+    std::vector<std::string> ids;
+    for (const SnapshotRecord& snapshot : store().meta().read().list_snapshots("", 0, 100))
+      if (!snapshot.variant) ids.push_back(std::to_string(snapshot.id));
+    std::ranges::sort(ids);
+    EXPECT_EQ(ids, names_in(store().layout().snapshots()));
+    EXPECT_EQ(ids.size(), snapshots_expected);
+    EXPECT_TRUE(names_in(store().layout().staging()).empty());
+    EXPECT_TRUE(names_in(store().layout().trash()).empty());
+  }
+};
+
+TEST_F(Crash, Prepare) {
+  LayerTar base = base_layer();
+  add_layer("base", "", base);
+  die_everywhere(
+      [](Snapshotter& s) { s.prepare("new", "base", {}); },
+      [&](bool is_done) {
+        bool is_there = false;
+        snapshots().walk({"kind==active"}, [&](const SnapshotInfo&) { is_there = true; });
+        EXPECT_TRUE(is_there || !is_done);
+        expect_order(is_there ? 1 : 0);
+        if (is_there) {
+          EXPECT_EQ(read_file_at(mount(snapshots().mounts("new")).dir(), "f", 9), "base");
+          if (!is_done) snapshots().remove("new");
+        }
+      });
+}
+
+TEST_F(Crash, Commit) {
+  const auto again = [&] {
+    const ClientMount active = mount(snapshots().prepare("active", "", {}));
+    write_file_at(active.dir(), "f", "text", 0644);
+  };
+  again();
+  die_everywhere([](Snapshotter& s) { s.commit("name", "active", {}); },
+                 [&](bool is_done) {
+                   expect_order(1);
+                   std::string name;
+                   snapshots().walk({}, [&](const SnapshotInfo& info) { name = info.name; });
+                   EXPECT_TRUE(name == "name" || (!is_done && name == "active")) << name;
+                   if (name == "name") {
+                     EXPECT_EQ(tree("name").size(), 2u);
+                     snapshots().remove("name");
+                     again();
+                   }
+                 });
+}
+
+TEST_F(Crash, Remove) {
+  LayerTar base = base_layer();
+  const std::string bytes = base.bytes();
+  VariantRecord variant = add_tar("packed", "", bytes, Form::packed);
+  (void)store().lowers().path(variant);
+  snapshots().prepare("active", "", {});
+  (void)store().mount(snapshots(), kSpace, "active");
+  die_everywhere(
+      [](Snapshotter& s) { s.walk({}, [&](const SnapshotInfo& info) { s.remove(info.name); }); },
+      [&](bool is_done) {
+        bool has_active = false;
+        bool has_packed = false;
+        snapshots().walk({}, [&](const SnapshotInfo& info) {
+          has_active |= info.name == "active";
+          has_packed |= info.name == "packed";
+        });
+        EXPECT_TRUE(!is_done || (!has_active && !has_packed));
+        expect_order(has_active ? 1 : 0);
+        EXPECT_EQ(names_in(store().layout().layers()).size(), has_packed ? 1u : 0u);
+        EXPECT_EQ(is_mounted(variant), has_packed);
+        if (is_done) return;
+        if (!has_packed) {
+          variant = add_tar("packed", "", bytes, Form::packed);
+          (void)store().lowers().path(variant);
+        }
+        if (!has_active) snapshots().prepare("active", "", {});
+        (void)store().mount(snapshots(), kSpace, "active");
+      });
+}
+
+TEST_F(Crash, AFailureLeavesWhatTheNextOneClears) {
+  for (const int error_number : {EIO, ENOSPC}) {
+    for (uint64_t at = 1;; ++at) {
+      snapshots().prepare("old", "", {});
+      failpoint::arm({.at = at, .error_number = error_number});
+      bool is_done = false;
+      try {
+        snapshots().remove("old");
+        snapshots().prepare("new", "", {});
+        is_done = true;
+      } catch (const SysError& error) {
+        EXPECT_EQ(error.error_number(), error_number) << error.what();
+      } catch (const Error&) {
+      }
+      const bool was_hit = failpoint::disarm() >= at;
+      EXPECT_TRUE(is_done || was_hit);
+      std::vector<std::string> keys;
+      snapshots().walk({}, [&](const SnapshotInfo& info) { keys.push_back(info.name); });
+      EXPECT_LE(keys.size(), 1u);
+      for (const std::string& key : keys) snapshots().remove(key);
+      reopen();
+      snapshots().cleanup();
+      expect_order(0);
+      if (!was_hit) break;
+      ASSERT_LT(at, 1000u);
+    }
+  }
+}
+
+TEST_F(Local, ManyProcessesAtOnce) {
+  LayerTar base = base_layer();
+  const std::string bytes = base.bytes();
+  add_tar("base", "", bytes, Form::packed);
+  opened_.reset();
+  std::vector<pid_t> children;
+  for (int i = 0; i < 4; ++i) {
+    children.push_back(::fork());
+    if (children.back() != 0) continue;
+    try {
+      for (int round = 0; round < 5; ++round) {
+        opened_ = std::make_unique<Opened>(scratch_.path());
+        const std::string key = fmt::format("{} {}", i, round);
+        snapshots().prepare(key, "base", {});
+        // The same layer comes and goes in all of them.
+        LayerTar top = top_layer();
+        add_tar(key + " top", "base", top.bytes(), Form::packed);
+        snapshots().view(key + " view", key + " top", {});
+        snapshots().remove(key + " view");
+        snapshots().remove(key + " top");
+        snapshots().commit(key + " done", key, {});
+        snapshots().remove(key + " done");
+        snapshots().cleanup();
+        opened_.reset();
+      }
+      ::_exit(testing::Test::HasFailure() ? 1 : 0);
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "{}\n", error.what());
+      ::_exit(1);
+    }
+  }
+  for (const pid_t child : children) {
+    int status = 1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  reopen();
+  EXPECT_TRUE(tree("base").contains("f"));
+  EXPECT_TRUE(names_in(store().layout().snapshots()).empty());
+  EXPECT_EQ(names_in(store().layout().layers()).size(), 1u);
+  EXPECT_EQ(marks().size(), 1u);
+}
+
+}  // namespace
+}  // namespace veneer
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  veneer::test::register_snapshotter_suite("LocalSuite", veneer::open_local);
+  return RUN_ALL_TESTS();
+}
