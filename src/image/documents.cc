@@ -164,6 +164,7 @@ ImageConfig parse_config(std::string_view text) {
   config.platform = {.os = document.maybe_string("os").value_or(""),
                      .architecture = document.maybe_string("architecture").value_or(""),
                      .variant = document.maybe_string("variant").value_or("")};
+  config.created = document.maybe_string("created").value_or("");
   const Json& rootfs = document.object("rootfs");
   if (const std::string& type = rootfs.string("type"); type != "layers")
     fail(Code::unsupported, "rootfs of type {} (only layers is known)", shown(type));

@@ -34,6 +34,7 @@ struct OciManifest {
 struct ImageConfig {
   Platform platform;  // with empty parts where the document is silent
   std::vector<Digest> diff_ids;
+  std::string created;  // RFC 3339; empty where the document is silent
 };
 
 // One image of a docker-archive.

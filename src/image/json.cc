@@ -154,4 +154,75 @@ const Json::Array& Json::elements() const {
   return *array;
 }
 
+struct JsonTree::Value {
+  nlohmann::ordered_json json;
+
+  // The value at `path`; its last key may be new (and is null then).
+  nlohmann::ordered_json& at(Path path) {
+    nlohmann::ordered_json* found = &json;
+    std::string_view above;
+    for (const std::string_view key : path) {
+      if (found->is_null()) *found = nlohmann::ordered_json::object();
+      if (!found->is_object()) fail(Code::corrupt, "\"{}\" is not an object", above);
+      found = &(*found)[std::string(key)];
+      above = key;
+    }
+    return *found;
+  }
+};
+
+JsonTree::JsonTree(std::unique_ptr<Value> value) : value_(std::move(value)) {}
+JsonTree::JsonTree() : JsonTree(std::make_unique<Value>(nlohmann::ordered_json::object())) {}
+JsonTree::JsonTree(std::string_view text) : JsonTree(std::make_unique<Value>(text)) {}
+JsonTree::JsonTree(const char* text) : JsonTree(std::string_view(text)) {}
+JsonTree::JsonTree(const std::string& text) : JsonTree(std::string_view(text)) {}
+JsonTree::JsonTree(uint64_t number) : JsonTree(std::make_unique<Value>(number)) {}
+JsonTree::JsonTree(bool value) : JsonTree(std::make_unique<Value>(value)) {}
+JsonTree::JsonTree(const std::vector<std::string>& strings)
+    : JsonTree(std::make_unique<Value>(strings)) {}
+JsonTree::JsonTree(JsonTree&&) noexcept = default;
+JsonTree::~JsonTree() = default;
+
+JsonTree JsonTree::array() {
+  return JsonTree(std::make_unique<Value>(nlohmann::ordered_json::array()));
+}
+
+JsonTree JsonTree::parse(std::string_view text) {
+  (void)Json::parse(text);  // keeps the limits
+  return JsonTree(std::make_unique<Value>(nlohmann::ordered_json::parse(text)));
+}
+
+void JsonTree::set(Path path, JsonTree value) {
+  value_->at(path) = std::move(value.value_->json);
+}
+
+void JsonTree::append(Path path, JsonTree value) {
+  nlohmann::ordered_json& to = value_->at(path);
+  if (to.is_null()) to = nlohmann::ordered_json::array();
+  if (!to.is_array())
+    fail(Code::corrupt, "\"{}\" is not an array", path.size() > 0 ? path.end()[-1] : "");
+  to.push_back(std::move(value.value_->json));
+}
+
+void JsonTree::remove(Path path) {
+  nlohmann::ordered_json* found = &value_->json;
+  for (size_t depth = 0; depth < path.size(); ++depth) {
+    const std::string key(path.begin()[depth]);
+    if (!found->is_object() || !found->contains(key)) return;
+    if (depth + 1 == path.size()) {
+      found->erase(key);
+      return;
+    }
+    found = &(*found)[key];
+  }
+}
+
+std::string JsonTree::text() const {
+  try {
+    return value_->json.dump();
+  } catch (const nlohmann::json::exception&) {
+    fail(Code::invalid_argument, "text that is not UTF-8 cannot be written as JSON");
+  }
+}
+
 }  // namespace veneer

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -56,6 +58,41 @@ class Json {
 struct Json::Member {
   std::string key;
   Json value;
+};
+
+// JSON to be written: made from nothing, or a document to be changed, of which everything stays as
+// it was, in its order, but what is set. The same calls give the same bytes.
+class JsonTree {
+ public:
+  // Keys from the top down. Objects on the way are made if they are absent or null; corrupt, naming
+  // the key, if something else is there.
+  using Path = std::initializer_list<std::string_view>;
+
+  JsonTree();                                         // an empty object
+  JsonTree(std::string_view text);                    // NOLINT: implicit by design
+  JsonTree(const char* text);                         // NOLINT: implicit by design
+  JsonTree(const std::string& text);                  // NOLINT: implicit by design
+  JsonTree(uint64_t number);                          // NOLINT: implicit by design
+  JsonTree(bool value);                               // NOLINT: implicit by design
+  JsonTree(const std::vector<std::string>& strings);  // NOLINT: implicit by design
+  JsonTree(JsonTree&&) noexcept;
+  ~JsonTree();
+  static JsonTree array();
+  // As Json::parse().
+  static JsonTree parse(std::string_view text);
+
+  void set(Path path, JsonTree value);
+  // To the array there, which is made if it is absent or null. An empty path is this value.
+  void append(Path path, JsonTree value);
+  void remove(Path path);
+
+  // Without white space. invalid_argument for text that is not UTF-8.
+  std::string text() const;
+
+ private:
+  struct Value;
+  explicit JsonTree(std::unique_ptr<Value> value);
+  std::unique_ptr<Value> value_;
 };
 
 }  // namespace veneer

@@ -103,5 +103,38 @@ TEST(Json, TheNumberOfValuesIsLimited) {
                [&] { Json::parse(text(limits::kJsonValues + 1)); });
 }
 
+TEST(JsonTree, KeepsWhatIsNotSet) {
+  const std::string text =
+      R"({"z":1,"a":[1.25,-3,18446744073709551615,null,true],"o":{"x":{"y":"\u00e4\n"}}})";
+  JsonTree tree = JsonTree::parse(text);
+  EXPECT_EQ(tree.text(), R"({"z":1,"a":[1.25,-3,18446744073709551615,null,true],)"
+                         R"("o":{"x":{"y":"ä\n"}}})");
+  tree.set({"o", "x", "new"}, std::vector<std::string>{"s"});
+  tree.append({"a"}, uint64_t{7});
+  tree.set({"z"}, false);
+  tree.remove({"o", "x", "y"});
+  tree.remove({"o", "absent", "y"});
+  EXPECT_EQ(tree.text(), R"({"z":false,"a":[1.25,-3,18446744073709551615,null,true,7],)"
+                         R"("o":{"x":{"new":["s"]}}})");
+}
+
+TEST(JsonTree, MakesWhatIsMissing) {
+  JsonTree tree = JsonTree::parse(R"({"n":null})");
+  tree.set({"n", "a"}, "b");
+  tree.append({"l", "m"}, JsonTree());
+  EXPECT_EQ(tree.text(), R"({"n":{"a":"b"},"l":{"m":[{}]}})");
+  EXPECT_EQ(JsonTree::array().text(), "[]");
+}
+
+TEST(JsonTree, RefusesWhatIsNot) {
+  JsonTree tree = JsonTree::parse(R"({"s":"text"})");
+  EXPECT_THROW(tree.set({"s", "a"}, "b"), Error);
+  EXPECT_THROW(tree.append({"s"}, "b"), Error);
+  EXPECT_THROW(JsonTree::parse("{"), Error);
+  JsonTree bad;
+  bad.set({"a"}, "\xff");
+  EXPECT_THROW((void)bad.text(), Error);
+}
+
 }  // namespace
 }  // namespace veneer
