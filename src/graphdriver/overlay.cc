@@ -14,6 +14,7 @@
 #include "graphdriver/id_lock.h"
 #include "graphdriver/naive_diff.h"
 #include "graphdriver/staging.h"
+#include "graphdriver/write_behind.h"
 #include "layer/apply.h"
 #include "layer/copy.h"
 #include "mount/features.h"
@@ -436,7 +437,13 @@ void OverlayDriver::put(std::string_view id) {
 // --- applying ---
 
 uint64_t OverlayDriver::apply_to_tree(int root, Source& tar) const {
-  return apply_layer(tar, root, {.id_maps = id_maps(), .through_overlay = false});
+  const ApplyOptions options{.id_maps = id_maps(), .through_overlay = false};
+  if (is_volatile_) return apply_layer(tar, root, options);
+  WriteBehind write_behind(root);
+  CountingSource counted(tar, [&](size_t bytes) { write_behind.wrote(bytes); });
+  const uint64_t size = apply_layer(counted, root, options);
+  write_behind.finish();
+  return size;
 }
 
 // Applies through a mount of its own of <holder>/upper, which no one else sees and which ends with

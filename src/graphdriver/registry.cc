@@ -4,12 +4,14 @@
 
 #include "base/error.h"
 #include "graphdriver/overlay.h"
+#include "graphdriver/snapshot_driver.h"
 
 namespace veneer {
 
 namespace {
 
-constexpr std::array kFactories{DriverFactory{"overlay", open_overlay_driver}};
+constexpr std::array kFactories{DriverFactory{"overlay", open_overlay_driver},
+                                DriverFactory{"veneer", open_snapshot_driver}};
 
 }  // namespace
 
