@@ -3,7 +3,8 @@
 # the ratios, not the seconds. Everything is written to an ext4 file system on a loop image in
 # memory, so that the disk does not decide, and the inputs are in the page cache.
 #   usage: bench/peers.sh [base|full]
-# environment: VENEER (build/release/bin/veneer), CORPUS (/var/tmp/corpus; see make_corpus.sh),
+# environment: VENEER (build/release/bin/veneer; index_tar beside it), CORPUS (/var/tmp/corpus; see
+#   make_corpus.sh), VENEER_CLIENTS (build/clients; see tests/support/clients.sh),
 #   RUNS (3; of which the fastest counts), DISK_SIZE (10G)
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -11,6 +12,8 @@ here=$(dirname "$(realpath "$0")")
 what=${1:-full}
 VENEER=$(realpath -m "${VENEER:-$here/../build/release/bin/veneer}")
 CORPUS=${CORPUS:-/var/tmp/corpus}
+INDEX_TAR=$(dirname "$VENEER")/index_tar
+CLIENTS=$(realpath -m "${VENEER_CLIENTS:-$here/../build/clients}/forky")
 RUNS=${RUNS:-3}
 DISK_SIZE=${DISK_SIZE:-10G}
 
@@ -21,6 +24,8 @@ fail() {
 
 [[ $EUID == 0 ]] || fail "needs root: it mounts a file system"
 [[ -x $VENEER ]] || fail "no $VENEER: run make first"
+[[ $what == base || -x $CLIENTS/usr/bin/mkfs.erofs ]] ||
+  fail "no mkfs.erofs in $CLIENTS: run tests/support/clients.sh forky"
 # The mounts are made in a namespace of their own, and end with it.
 if [[ -z ${OWN_NAMESPACE:-} ]]; then
   "$here/make_corpus.sh" "$CORPUS" "$what"
@@ -40,6 +45,7 @@ DISK=$MEMORY/disk
 # shellcheck disable=SC2317 # the trap calls it
 cleanup() {
   cd /
+  umount --lazy --recursive "$CLIENTS/mnt" 2>/dev/null || true
   umount --lazy "$DISK" 2>/dev/null || true
   rm -rf --one-file-system "$MEMORY"
 }
@@ -76,6 +82,14 @@ row() {
   PREPARES+=("${3:-true}")
 }
 
+# Undoes the mounts that a row has left, the last first.
+unmount_below() {
+  local target
+  while read -r target; do
+    umount "$target"
+  done < <(awk -v top="$1/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | tac)
+}
+
 # measure ROW: prints "wall user+sys rss" in seconds and KiB, or fails.
 measure() {
   local work=$DISK/row
@@ -88,6 +102,7 @@ measure() {
     bash -euo pipefail -c "${COMMANDS[$1]}" &>"$MEMORY/output" || return 1
   awk '{printf "%.2f %.2f %d\n", $1, $2 + $3, $4}' "$MEMORY/time"
   cd /
+  unmount_below "$work"
   rm -rf --one-file-system "$work"
 }
 
@@ -148,8 +163,8 @@ unpack_table() {
   run_table
 }
 
-# Packs the layers that name all their directories side by side, then the last, which needs the
-# others for what it does not name; and mounts the three. Synced, which the peer is not.
+# Packs the three layers side by side, each over those before it, and mounts them. Synced, which the
+# peer is not. One process does it all, so that its RSS is that of three layers at once.
 pack_table() {
   local extension=$1 tool=$2
   export VENEER CORPUS EXTENSION=$extension TOOL=$tool
@@ -157,17 +172,54 @@ pack_table() {
   table "Pack the layers and mount them, $extension"
   # shellcheck disable=SC2016 # expanded by the bash that is timed
   {
+    row "$tool -dc | tar x, into one root" '
+      for layer in base dev node; do "$TOOL" -dc "$CORPUS/$layer.tar.$EXTENSION" | tar x; done'
     row 'veneer layer pack, layer mount' '
-      for layer in base dev; do
-        "$VENEER" layer pack "$CORPUS/$layer.tar.$EXTENSION" "$layer" & pids+=($!)
-      done
-      for pid in "${pids[@]}"; do wait "$pid"; done
-      "$VENEER" layer pack "$CORPUS/node.tar.$EXTENSION" node --parent dev --parent base
+      pairs=()
+      for layer in base dev node; do pairs+=("$CORPUS/$layer.tar.$EXTENSION" "$layer"); done
+      "$VENEER" layer pack "${pairs[@]}"
       mkdir target
       "$VENEER" layer mount node dev base target
       "$VENEER" layer unmount target'
-    row "$tool -dc | tar x, into one root" '
-      for layer in base dev node; do "$TOOL" -dc "$CORPUS/$layer.tar.$EXTENSION" | tar x; done'
+  }
+  run_table
+}
+
+# Indexes a plain tar that is in the page cache. The peer, in its chroot, sees all files below /mnt.
+# It reads headers only and hashes nothing; packing does hash, and that is a row of its own. Ours
+# maps the tar: its RSS is mostly page cache.
+index_table() {
+  local layer=$1
+  export INDEX_TAR CLIENTS TAR=$CORPUS/$layer.tar
+  warm "$TAR"
+  table "Index a plain tar, $(stat -c %s "$TAR" | numfmt --to=si) ($layer)"
+  # shellcheck disable=SC2016 # expanded by the bash that is timed
+  {
+    row 'mkfs.erofs --tar=i' \
+      'chroot "$CLIENTS" mkfs.erofs --quiet --tar=i --aufs -b512 "/mnt$PWD/index" "/mnt$TAR"'
+    row 'veneer, headers only' '"$INDEX_TAR" "$TAR" index'
+    row 'veneer, all of it hashed' '"$INDEX_TAR" "$TAR" index hash'
+  }
+  run_table
+}
+
+# Reads every file of the three layers, merged: cold has nothing but the disk's image in memory.
+read_table() {
+  local how=$1 finish=$2
+  export VENEER CORPUS
+  warm "$CORPUS"/{base,dev,node}.tar
+  table "Read all files, $how"
+  # shellcheck disable=SC2016 # expanded by the bash that is timed
+  {
+    local read='find tree -type f -print0 | xargs -0 cat >/dev/null'
+    row 'unpacked, on ext4' "$read" \
+      'mkdir tree; for layer in base dev node; do tar xf "$CORPUS/$layer.tar" -C tree; done
+       '"$finish"
+    row 'veneer layer mount' "$read" '
+      "$VENEER" layer pack "$CORPUS/base.tar" base "$CORPUS/dev.tar" dev "$CORPUS/node.tar" node
+      mkdir tree
+      "$VENEER" layer mount node dev base tree
+      '"$finish"
   }
   run_table
 }
@@ -210,5 +262,9 @@ share_table
 if [[ $what == full ]]; then
   pack_table gz igzip
   pack_table zst zstd
+  mount --rbind / "$CLIENTS/mnt"
+  for layer in "${LAYERS[@]}"; do index_table "$layer"; done
+  read_table cold 'sync; echo 3 >/proc/sys/vm/drop_caches'
+  read_table warm 'find tree -type f -print0 | xargs -0 cat >/dev/null'
 fi
 exit $STATUS

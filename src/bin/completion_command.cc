@@ -1,54 +1,223 @@
-// veneer completion bash: a shell script, made from the commands and options that the parser knows.
+// veneer completion bash|zsh|fish: a shell script, made from the commands and options that the
+// parser knows. The names of images and containers are asked for when they are needed.
+
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "base/error.h"
 #include "bin/command.h"
+#include "bin/local_store.h"
 
 namespace veneer {
 namespace {
 
-// "driver get" -> "--help --mount-label ...": what may follow a command.
-using Words = std::vector<std::pair<std::string, std::string>>;
+struct Word {
+  std::string text;  // "get", "--json"
+  std::string description;
+  bool takes_value = false;
+};
 
-void collect(const CLI::App& command, const std::string& path, Words& words) {
-  std::string following;
-  for (const CLI::App* child : command.get_subcommands({})) following += child->get_name() + " ";
-  for (const CLI::App* at = &command; at != nullptr; at = at->get_parent()) {
-    for (const CLI::Option* option : at->get_options()) {
-      for (const std::string& name : option->get_lnames()) {
-        if (at == &command || name != "help") following += "--" + name + " ";
-      }
+// What may follow a command.
+struct Following {
+  std::string path;  // "driver get"; "" before any command
+  std::vector<Word> commands;
+  std::vector<Word> options;
+  std::string_view names;  // "images", "containers" or "all" may follow, too; or ""
+};
+
+std::string_view names_after(const std::string& path) {
+  using Names = std::pair<std::string_view, std::string_view>;
+  constexpr Names kNames[] = {
+      {"commit", "containers"}, {"create", "images"}, {"diff", "containers"}, {"inspect", "all"},
+      {"layers", "images"},     {"mount", "all"},     {"rm", "containers"},   {"rmi", "images"},
+      {"save", "images"},       {"umount", "all"},    {"unmount", "all"}};
+  const auto* found = std::ranges::find(kNames, path, &Names::first);
+  return found == std::end(kNames) ? std::string_view() : found->second;
+}
+
+void add_options(const CLI::App& from, bool is_own, std::vector<Word>& options) {
+  for (const CLI::Option* option : from.get_options()) {
+    for (const std::string& name : option->get_lnames()) {
+      const std::string text = "--" + name;
+      const bool is_known = std::ranges::find(options, text, &Word::text) != options.end();
+      if (is_known || (!is_own && name == "help")) continue;
+      options.push_back({.text = text,
+                         .description = option->get_description(),
+                         .takes_value = option->get_type_size() > 0});
     }
-  }
-  following.pop_back();
-  words.emplace_back(path, following);
-  for (const CLI::App* child : command.get_subcommands({})) {
-    collect(*child, path.empty() ? child->get_name() : path + " " + child->get_name(), words);
   }
 }
 
-std::string bash_script(const Words& words) {
+void collect(const CLI::App& command, const std::string& path, std::vector<Following>& all) {
+  const auto is_shown = [](const CLI::App* child) { return !child->get_group().empty(); };
+  const std::vector<const CLI::App*> children = command.get_subcommands(is_shown);
+  Following following{.path = path, .commands = {}, .options = {}, .names = names_after(path)};
+  for (const CLI::App* child : children)
+    following.commands.push_back(
+        {.text = child->get_name(), .description = child->get_description()});
+  for (const CLI::App* at = &command; at != nullptr; at = at->get_parent())
+    add_options(*at, at == &command, following.options);
+  all.push_back(std::move(following));
+  for (const CLI::App* child : children)
+    collect(*child, path.empty() ? child->get_name() : path + " " + child->get_name(), all);
+}
+
+// In single quotes, for any of the three shells.
+std::string shell_quoted(std::string_view text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+std::string joined_paths(const std::vector<Following>& all, std::string_view separator) {
+  std::vector<std::string> paths;
+  for (const Following& following : all)
+    if (!following.path.empty()) paths.push_back(shell_quoted(following.path));
+  return fmt::format("{}", fmt::join(paths, separator));
+}
+
+std::string bash_script(const std::vector<Following>& all) {
   std::string script =
       "_veneer() {\n"
-      "  local word path='' following=''\n"
+      "  local word path='' following='' names=''\n"
       "  COMPREPLY=()\n"
       "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
       "    case \"${path:+$path }$word\" in\n"
-      "      ";
-  for (size_t i = 1; i < words.size(); ++i) {
-    script += fmt::format("{}'{}'", i == 1 ? "" : "|", words[i].first);
+      "      " +
+      joined_paths(all, "|") +
+      ") path=\"${path:+$path }$word\" ;;\n"
+      "    esac\n"
+      "  done\n"
+      "  case \"$path\" in\n";
+  for (const Following& following : all) {
+    std::string words;
+    for (const Word& word : following.commands) words += word.text + " ";
+    for (const Word& word : following.options) words += word.text + " ";
+    words.pop_back();
+    script +=
+        fmt::format("    {}) following={}", shell_quoted(following.path), shell_quoted(words));
+    script += following.names.empty() ? " ;;\n" : fmt::format(" names={} ;;\n", following.names);
   }
-  script += ") path=\"${path:+$path }$word\" ;;\n    esac\n  done\n  case \"$path\" in\n";
-  for (const auto& [path, following] : words) {
-    script += fmt::format("    '{}') following='{}' ;;\n", path, following);
+  return script +
+         "  esac\n"
+         "  if [[ -n $names && ${COMP_WORDS[COMP_CWORD]} != -* ]]; then\n"
+         "    following=$(veneer completion names \"$names\" 2>/dev/null)\n"
+         "  fi\n"
+         "  mapfile -t COMPREPLY < "
+         "<(compgen -W \"$following\" -- \"${COMP_WORDS[COMP_CWORD]}\")\n"
+         "}\n"
+         "complete -o default -F _veneer veneer\n";
+}
+
+// An array of "word:what it is for".
+std::string zsh_array(const std::vector<Word>& words) {
+  std::string array = "(";
+  for (const Word& word : words)
+    array += (array.size() > 1 ? " " : "") + shell_quoted(word.text + ":" + word.description);
+  return array + ")";
+}
+
+std::string zsh_script(const std::vector<Following>& all) {
+  std::string script =
+      "#compdef veneer\n"
+      "_veneer() {\n"
+      "  local word at='' names=''\n"
+      "  local -a commands options found\n"
+      "  for word in \"${(@)words[2,CURRENT-1]}\"; do\n"
+      "    case \"${at:+$at }$word\" in\n"
+      "      (" +
+      joined_paths(all, "|") +
+      ") at=\"${at:+$at }$word\" ;;\n"
+      "    esac\n"
+      "  done\n"
+      "  case \"$at\" in\n";
+  for (const Following& following : all) {
+    script += fmt::format("    ({})\n", shell_quoted(following.path));
+    if (!following.commands.empty())
+      script += fmt::format("      commands={}\n", zsh_array(following.commands));
+    script += fmt::format("      options={}\n", zsh_array(following.options));
+    if (!following.names.empty()) script += fmt::format("      names={}\n", following.names);
+    script += "      ;;\n";
   }
-  script +=
-      "  esac\n"
-      "  mapfile -t COMPREPLY < <(compgen -W \"$following\" -- \"${COMP_WORDS[COMP_CWORD]}\")\n"
-      "}\n"
-      "complete -o default -F _veneer veneer\n";
+  return script +
+         "  esac\n"
+         "  if [[ -n $names ]]; then\n"
+         "    found=(${(f)\"$(veneer completion names $names 2>/dev/null)\"})\n"
+         "    compadd -- $found\n"
+         "  fi\n"
+         "  if (( $#commands )); then _describe command commands; else _files; fi\n"
+         "  _describe -o option options\n"
+         "}\n"
+         "if [[ $funcstack[1] == _veneer ]]; then _veneer \"$@\"; else compdef _veneer veneer; "
+         "fi\n";
+}
+
+std::string fish_script(const std::vector<Following>& all) {
+  std::string script =
+      "function __veneer_at\n"
+      "  set -l at ''\n"
+      "  for word in (commandline --current-process --tokenize --cut-at-cursor)\n"
+      "    set -l next (string trim -- \"$at $word\")\n"
+      "    contains -- $next " +
+      joined_paths(all, " ") +
+      "; and set at $next\n"
+      "  end\n"
+      "  test \"$at\" = \"$argv\"\n"
+      "end\n";
+  for (const Following& following : all) {
+    const std::string at =
+        fmt::format("complete -c veneer -n {}", shell_quoted("__veneer_at " + following.path));
+    for (const Word& word : following.commands)
+      script += fmt::format("{} -f -a {} -d {}\n", at, word.text, shell_quoted(word.description));
+    for (const Word& word : following.options)
+      script += fmt::format("{} -l {}{} -d {}\n", at, word.text.substr(2),
+                            word.takes_value ? " -r" : "", shell_quoted(word.description));
+    if (!following.names.empty())
+      script += fmt::format(
+          "{} -f -a {}\n", at,
+          shell_quoted(fmt::format("(veneer completion names {} 2>/dev/null)", following.names)));
+  }
   return script;
+}
+
+struct Shell {
+  const char* name;
+  std::string (*script)(const std::vector<Following>&);
+  const char* example;
+};
+constexpr Shell kShells[] = {
+    {"bash", bash_script, "source <(veneer completion bash)"},
+    {"zsh", zsh_script, "source <(veneer completion zsh)   (after compinit)"},
+    {"fish", fish_script, "veneer completion fish | source"},
+};
+
+// For the scripts: one name a line. It makes no store where there is none.
+int print_names(const Context& context, std::string_view what) {
+  if (access((absolute(context.root) + "/store.db").c_str(), F_OK) != 0) return kDone;
+  LocalStore local(context);
+  std::string names;
+  if (what != "images")
+    for (const ContainerInfo& container : local.library.containers())
+      names += container.record.name + "\n";
+  if (what != "containers")
+    for (const ImageInfo& image : local.library.images())
+      for (const std::string& name : image.names) names += name + "\n";
+  print(names);
+  return kDone;
+}
+
+void add_names(CLI::App& group, Context& context) {
+  const auto what = std::make_shared<std::string>();
+  CLI::App* names = group.add_subcommand("names", "The names of what the store has");
+  names->group("");  // not in the help
+  names->fallthrough();
+  names->add_option("WHAT", *what, "containers, images or all")->required();
+  names->callback([&context, what] {
+    context.verb = "completion names";
+    context.action = [&context, what] { return print_names(context, *what); };
+  });
 }
 
 }  // namespace
@@ -57,18 +226,22 @@ void add_completion_command(CLI::App& app, Context& context) {
   CLI::App* group = app.add_subcommand("completion", "Print a completion script for a shell");
   group->require_subcommand(1);
   group->fallthrough();
-  CLI::App* bash = group->add_subcommand("bash", "The script for bash");
-  bash->fallthrough();
-  bash->footer("Example:\n  source <(veneer completion bash)");
-  bash->callback([&app, &context] {
-    context.verb = "completion bash";
-    context.action = [&app] {
-      Words words;
-      collect(app, "", words);
-      print(bash_script(words));
-      return kDone;
-    };
-  });
+  for (const Shell& shell : kShells) {
+    CLI::App* command =
+        group->add_subcommand(shell.name, fmt::format("The script for {}", shell.name));
+    command->fallthrough();
+    command->footer(fmt::format("Example:\n  {}", shell.example));
+    command->callback([&app, &context, &shell] {
+      context.verb = fmt::format("completion {}", shell.name);
+      context.action = [&app, &shell] {
+        std::vector<Following> all;
+        collect(app, "", all);
+        print(shell.script(all));
+        return kDone;
+      };
+    });
+  }
+  add_names(*group, context);
 }
 
 }  // namespace veneer

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "bin/answers.h"
 #include "bin/command.h"
 #include "bin/json_out.h"
 #include "bin/load.h"
@@ -35,26 +36,21 @@ struct Request {
   OpenImageOptions image_options;
 };
 
-int done(const JsonOut& json) {
-  print(json.text() + "\n");
-  return kDone;
-}
-
 // The result of verbs that have none but that they are done.
 int done_with(const Request& request) {
   if (!request.context.json) return kDone;
-  return done(JsonOut().begin_object().key("id").string(request.id).end_object());
+  return answer(JsonOut().begin_object().key("id").string(request.id).end_object());
 }
 
 // A value that scripts read from a line of its own.
-int answer(const Request& request, std::string_view key, std::string_view value) {
+int answer_value(const Request& request, std::string_view key, std::string_view value) {
   if (!request.context.json) {
     print(fmt::format("{}\n", value));
     return kDone;
   }
   JsonOut json;
   json.begin_object().key("id").string(request.id).key(key).string(value).end_object();
-  return done(json);
+  return answer(json);
 }
 
 int answer_size(const Request& request, uint64_t size_bytes) {
@@ -64,7 +60,7 @@ int answer_size(const Request& request, uint64_t size_bytes) {
   }
   JsonOut json;
   json.begin_object().key("id").string(request.id).key("size").number(size_bytes).end_object();
-  return done(json);
+  return answer(json);
 }
 
 // Pairs as a table or as one object.
@@ -78,7 +74,7 @@ int answer_pairs(const Request& request, const Pairs& pairs) {
     json.key(key).string(value);
   }
   json.end_object();
-  if (request.context.json) return done(json);
+  if (request.context.json) return answer(json);
   print(table.text());
   return kDone;
 }
@@ -111,7 +107,7 @@ int create_read_write(const Request& request, Driver& driver) {
 }
 
 int get(const Request& request, Driver& driver) {
-  return answer(request, "path", driver.get(request.id, request.mount_label));
+  return answer_value(request, "path", driver.get(request.id, request.mount_label));
 }
 
 int put(const Request& request, Driver& driver) {
@@ -128,7 +124,7 @@ int exists(const Request& request, Driver& driver) {
   const bool there = driver.exists(request.id);
   if (request.context.json) {
     JsonOut json;
-    done(
+    answer(
         json.begin_object().key("id").string(request.id).key("exists").boolean(there).end_object());
   }
   return there ? kDone : kFailed;
@@ -143,7 +139,7 @@ int list(const Request& request, Driver& driver) {
     lines += id + "\n";
   }
   json.end_array();
-  if (request.context.json) return done(json);
+  if (request.context.json) return answer(json);
   print(lines);
   return kDone;
 }
@@ -159,31 +155,14 @@ int metadata(const Request& request, Driver& driver) {
 }
 
 int diff(const Request& request, Driver& driver) {
-  if (isatty(STDOUT_FILENO) != 0) {
-    fail(Code::invalid_argument, "standard output is a terminal: send the tar to a file or a pipe");
-  }
+  refuse_terminal("the tar");
   FdSink to(STDOUT_FILENO);
   driver.diff(request.id, request.parent, to);
   return kDone;
 }
 
 int changes(const Request& request, Driver& driver) {
-  constexpr std::string_view kLetters[] = {"C", "A", "D"};  // by ChangeKind
-  JsonOut json;
-  std::string lines;
-  json.begin_array();
-  for (const Change& change : driver.changes(request.id, request.parent)) {
-    const std::string_view kind = kLetters[static_cast<size_t>(change.kind)];
-    if (request.context.json) {
-      json.begin_object().key("kind").string(kind).key("path").string(change.path).end_object();
-    } else {
-      lines += fmt::format("{} {}\n", kind, printable(change.path));
-    }
-  }
-  json.end_array();
-  if (request.context.json) return done(json);
-  print(lines);
-  return kDone;
+  return answer_changes(request.context, driver.changes(request.id, request.parent));
 }
 
 int apply(const Request& request, Driver& driver) {
@@ -208,15 +187,9 @@ int cleanup(const Request&, Driver& driver) {
 int load(const Request& request, Driver& driver) {
   const std::string path = request.image == "-" ? "/dev/stdin" : request.image;
   const auto image = open_image(path, request.image_options, absolute(request.home));
-  const bool is_logged = request.context.log_level != LogLevel::error;
-  std::optional<Progress> progress;
-  if (request.context.quiet || is_logged) {
-    progress.emplace();
-  } else {
-    progress.emplace(STDERR_FILENO);
-  }
-  const std::vector<LoadedLayer> layers = load_image(*image, driver, *progress);
-  progress->clear();
+  Progress progress(progress_fd(request.context), progress_layers(image->manifest()));
+  const std::vector<LoadedLayer> layers = load_image(*image, driver, progress);
+  progress.clear();
   JsonOut json;
   json.begin_object().key("id").string(layers.back().id).key("layers").begin_array();
   for (const LoadedLayer& layer : layers) {
@@ -231,7 +204,7 @@ int load(const Request& request, Driver& driver) {
   json.end_array().key("names").begin_array();
   for (const std::string& name : image->manifest().names) json.string(name);
   json.end_array().end_object();
-  if (request.context.json) return done(json);
+  if (request.context.json) return answer(json);
   print(layers.back().id + "\n");
   return kDone;
 }

@@ -82,6 +82,12 @@ JsonOut& JsonOut::null() {
   return *this;
 }
 
+JsonOut& JsonOut::raw(std::string_view json) {
+  separate();
+  text_ += json;
+  return *this;
+}
+
 void JsonOut::quote(std::string_view text) {
   text_ += '"';
   while (!text.empty()) {

@@ -23,6 +23,8 @@ class JsonOut {
   JsonOut& number(uint64_t value);
   JsonOut& boolean(bool value);
   JsonOut& null();
+  // A whole value that is JSON already.
+  JsonOut& raw(std::string_view json);
 
   const std::string& text() const { return text_; }
 

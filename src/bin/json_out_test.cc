@@ -28,6 +28,12 @@ TEST(JsonOut, EscapesWhatJsonMustNotHold) {
   EXPECT_EQ(quoted("\n\t\x1b[0m\x7f\0"sv), R"("\u000a\u0009\u001b[0m\u007f\u0000")");
 }
 
+TEST(JsonOut, TakesWholeValuesAsTheyAre) {
+  JsonOut json;
+  json.begin_array().raw(R"({"a":1})").raw("[]").number(2).end_array();
+  EXPECT_EQ(json.text(), R"([{"a":1},[],2])");
+}
+
 TEST(JsonOut, KeepsUtf8AndReplacesWhatIsNot) {
   EXPECT_EQ(quoted("é€😀"), "\"é€😀\"");
   EXPECT_EQ(quoted("a\xff\xfe"), "\"a\xef\xbf\xbd\xef\xbf\xbd\"");

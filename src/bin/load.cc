@@ -4,40 +4,39 @@
 #include "stream/compress.h"
 #include "stream/prefetch.h"
 #include "stream/verify.h"
+#include "stream/verify_beside.h"
 
 namespace veneer {
 
 namespace {
 
 uint64_t add_layer(const ImageArchive& image, size_t index, Driver& driver, std::string_view id,
-                   std::string_view parent, Progress& progress) {
+                   std::string_view parent, ImportProgress& progress) {
   const ImageLayer& layer = image.manifest().layers[index];
   const std::unique_ptr<Source> stored = image.open_layer(index);
-  CountingSource counted(*stored, [&](size_t bytes) { progress.add(bytes); });
+  CountingSource counted(*stored, [&](size_t bytes) { progress.add(index, bytes); });
   std::optional<VerifyingSource> blob;
   if (layer.blob_digest) blob.emplace(counted, *layer.blob_digest, "blob", layer.blob_size);
   DecompressingSource plain(blob ? static_cast<Source&>(*blob) : counted);
-  VerifyingSource verified(plain, layer.diff_id, "uncompressed");
-  PrefetchSource tar(verified);
+  PrefetchSource ahead(plain);
+  VerifyingBesideSource tar(ahead, layer.diff_id, "uncompressed");
   return driver.add_layer(id, parent, tar);
 }
 
 // Nothing if the layer is there, also when another process has just put it there.
 std::optional<uint64_t> ensure_layer(const ImageArchive& image, size_t index, Driver& driver,
                                      std::string_view id, std::string_view parent,
-                                     Progress& progress) {
+                                     ImportProgress& progress) {
   const ImageLayer& layer = image.manifest().layers[index];
-  const Progress::Layer shown{.number = index + 1,
-                              .count = image.manifest().layers.size(),
-                              .digest = layer.diff_id.hex(),
-                              .size_bytes = layer.blob_size};
   if (driver.exists(id)) {
-    progress.exists(shown);
+    progress.exists(index);
     return {};
   }
-  progress.begin(shown);
+  progress.begin(index);
   try {
-    return add_layer(image, index, driver, id, parent, progress);
+    const uint64_t size = add_layer(image, index, driver, id, parent, progress);
+    progress.done(index);
+    return size;
   } catch (Error& error) {
     if (error.code() == Code::already_exists) return {};
     error.add_context(fmt::format("layer {} (sha256:{:.12})", index + 1, layer.diff_id.hex()));
@@ -47,7 +46,15 @@ std::optional<uint64_t> ensure_layer(const ImageArchive& image, size_t index, Dr
 
 }  // namespace
 
-std::vector<LoadedLayer> load_image(const ImageArchive& image, Driver& driver, Progress& progress) {
+std::vector<Progress::Layer> progress_layers(const ImageManifest& manifest) {
+  std::vector<Progress::Layer> layers;
+  for (const ImageLayer& layer : manifest.layers)
+    layers.push_back({.digest = layer.diff_id.hex(), .size_bytes = layer.blob_size});
+  return layers;
+}
+
+std::vector<LoadedLayer> load_image(const ImageArchive& image, Driver& driver,
+                                    ImportProgress& progress) {
   const std::vector<ImageLayer>& layers = image.manifest().layers;
   if (layers.empty()) fail(Code::failed_precondition, "the image has no layers");
   std::vector<LoadedLayer> loaded;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +24,10 @@ struct LoadedLayer {
 // has one) and DiffID are verified before a layer becomes visible. On failure the layers below the
 // failing one, which are whole, stay; the error names the layer. failed_precondition for an image
 // without layers.
-std::vector<LoadedLayer> load_image(const ImageArchive& image, Driver& driver, Progress& progress);
+std::vector<LoadedLayer> load_image(const ImageArchive& image, Driver& driver,
+                                    ImportProgress& progress);
+
+// What a Progress shows of an image's layers.
+std::vector<Progress::Layer> progress_layers(const ImageManifest& manifest);
 
 }  // namespace veneer

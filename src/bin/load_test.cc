@@ -94,7 +94,7 @@ class LoadTest : public testing::Test {
 
   FakeImage image_{{"lower layer", "", "upper layer"}};
   FakeDriver driver_;
-  Progress progress_;
+  Progress progress_{-1, {}};
 };
 
 TEST_F(LoadTest, AddsEveryLayerUnderItsChainIdOverTheOneBefore) {

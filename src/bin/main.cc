@@ -40,6 +40,10 @@ void add_global_options(CLI::App& app, Context& context) {
   app.add_option("--run", context.run, "Directory of locks and mount counts")
       ->envname("VENEER_RUN")
       ->option_text("DIR");
+  add_choice(app, "--form", context.form, {"packed", "directory"},
+             "How the store keeps new layers; by default packed where that works");
+  app.add_flag("--volatile", context.is_volatile,
+               "Sync nothing: a power cut can lose or damage what the store takes in");
   app.add_flag("--json", context.json, "Print one JSON document");
   app.add_flag("-q,--quiet", context.quiet, "Print results only, no progress");
   const auto set_level = [&context](const std::string& name) {
@@ -106,6 +110,9 @@ int run(int argc, char** argv) {
     // An alias or a script's options come first, and what is typed after them counts.
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     add_global_options(app, context);
+    add_image_commands(app, context);
+    add_container_commands(app, context);
+    add_store_commands(app, context);
     add_driver_command(app, context);
     add_layer_command(app, context);
     add_info_command(app, context);

@@ -73,6 +73,45 @@ std::string human_size(uint64_t size_bytes) {
   return fmt::format("{:.1f} {}B", value, kPrefixes[prefix]);
 }
 
+std::string human_age(Time then, Time now) {
+  using std::chrono::days;
+  using std::chrono::hours;
+  using std::chrono::minutes;
+  using std::chrono::seconds;
+  struct Unit {
+    std::string_view name;
+    seconds size;
+    seconds from;  // ages below this are said in the next smaller unit
+  };
+  constexpr Unit kUnits[] = {{"year", days(365), days(730)},    {"month", days(30), days(60)},
+                             {"week", days(7), days(14)},       {"day", days(1), hours(48)},
+                             {"hour", hours(1), hours(1)},      {"minute", minutes(1), minutes(1)},
+                             {"second", seconds(1), seconds(1)}};
+  if (then > now) return "in the future";
+  const auto age = std::chrono::floor<seconds>(now - then);
+  for (const Unit& unit : kUnits) {
+    if (age < unit.from) continue;
+    const auto count = age / unit.size;
+    return fmt::format("{} {}{} ago", count, unit.name, count == 1 ? "" : "s");
+  }
+  return "less than a second ago";
+}
+
+std::string rfc3339(Time time) {
+  const auto day = std::chrono::floor<std::chrono::days>(time);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss clock(time - day);
+  std::string fraction;
+  if (const auto nanoseconds = clock.subseconds().count(); nanoseconds != 0) {
+    fraction = fmt::format(".{:09}", nanoseconds);
+    fraction.erase(fraction.find_last_not_of('0') + 1);
+  }
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}Z", static_cast<int>(date.year()),
+                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                     clock.hours().count(), clock.minutes().count(), clock.seconds().count(),
+                     fraction);
+}
+
 std::string Table::text() const {
   std::vector<std::vector<std::string>> rows = rows_;
   std::vector<size_t> widths;

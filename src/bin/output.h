@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "store/time.h"
+
 namespace veneer {
 
 enum class LogLevel { error, info, debug };
@@ -22,6 +24,12 @@ std::string printable(std::string_view text);
 
 // "0 B", "999 B", "1.0 kB", "12.3 MB": powers of 1000, as Docker shows them.
 std::string human_size(uint64_t size_bytes);
+
+// "less than a second ago", "5 minutes ago", "3 weeks ago": one unit, rounded down. A time to come
+// is "in the future".
+std::string human_age(Time then, Time now);
+// "2026-11-24T06:33:10.5Z" (RFC 3339), with as many digits after the second as there are.
+std::string rfc3339(Time time);
 
 // Rows of cells in aligned columns, two spaces apart.
 class Table {

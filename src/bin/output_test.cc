@@ -29,6 +29,34 @@ TEST(HumanSize, HasOneDecimalAndTheRightUnit) {
   EXPECT_EQ(human_size(UINT64_MAX), "18.4 EB");
 }
 
+TEST(HumanAge, HasOneUnit) {
+  using std::chrono::days;
+  using std::chrono::hours;
+  using std::chrono::milliseconds;
+  using std::chrono::seconds;
+  const Time now = std::chrono::sys_days(std::chrono::year(2026) / 11 / 24);
+  const auto age = [&](auto duration) { return human_age(now - duration, now); };
+  EXPECT_EQ(age(milliseconds(999)), "less than a second ago");
+  EXPECT_EQ(age(seconds(1)), "1 second ago");
+  EXPECT_EQ(age(seconds(59)), "59 seconds ago");
+  EXPECT_EQ(age(seconds(119)), "1 minute ago");
+  EXPECT_EQ(age(hours(47)), "47 hours ago");
+  EXPECT_EQ(age(hours(48)), "2 days ago");
+  EXPECT_EQ(age(days(14)), "2 weeks ago");
+  EXPECT_EQ(age(days(60)), "2 months ago");
+  EXPECT_EQ(age(days(729)), "24 months ago");
+  EXPECT_EQ(age(days(731)), "2 years ago");
+  EXPECT_EQ(human_age(Time(), now), "56 years ago");
+  EXPECT_EQ(age(-seconds(1)), "in the future");
+}
+
+TEST(Rfc3339, IsExact) {
+  using std::chrono::nanoseconds;
+  EXPECT_EQ(rfc3339(Time()), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(rfc3339(Time(nanoseconds(1'600'000'000'500'000'000))), "2020-09-13T12:26:40.5Z");
+  EXPECT_EQ(rfc3339(Time(nanoseconds(-1))), "1969-12-31T23:59:59.999999999Z");
+}
+
 TEST(Table, AlignsByCharactersAndPadsNoLastCell) {
   Table table;
   table.row({"NAME", "FOR", "X"});
