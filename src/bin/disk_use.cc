@@ -122,12 +122,10 @@ std::vector<LayerUse> list_layer_use(Meta::Transaction& transaction) {
   for (const SnapshotRecord& snapshot : list_all_snapshots(transaction))
     if (snapshot.variant) ++snapshots[snapshot.variant->layer];
   std::vector<LayerUse> layers;
-  for (LayerRecord& layer : transaction.list_layers()) {
-    const int64_t id = layer.id;
-    layers.push_back({.layer = std::move(layer),
-                      .variants = transaction.list_variants(id),
-                      .snapshots = snapshots[id]});
-  }
+  for (const LayerRecord& layer : transaction.list_layers())
+    layers.push_back({.layer = layer,
+                      .variants = transaction.list_variants(layer.id),
+                      .snapshots = snapshots[layer.id]});
   return layers;
 }
 

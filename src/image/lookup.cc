@@ -32,9 +32,8 @@ size_t edit_distance(std::string_view a, std::string_view b) {
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
         row[j] = std::min(row[j], two_above[j - 2] + 1);
     }
-    two_above = std::move(above);
-    above = std::move(row);
-    row.resize(b.size() + 1);
+    std::swap(two_above, above);
+    std::swap(above, row);
   }
   return above.back();
 }

@@ -17,7 +17,9 @@ class Workers {
   Workers(const std::vector<uint64_t>& sizes, const SideBySide& functions)
       : functions_(functions), order_(sizes.size()), is_done_(sizes.size()) {
     std::iota(order_.begin(), order_.end(), size_t{0});
-    std::ranges::stable_sort(order_, std::greater(), [&](size_t index) { return sizes[index]; });
+    std::ranges::sort(order_, [&](size_t a, size_t b) {
+      return sizes[a] != sizes[b] ? sizes[a] > sizes[b] : a < b;
+    });
   }
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;

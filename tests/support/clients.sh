@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # Makes the root file systems of the real clients that the end-to-end tests run:
-# build/clients/bookworm and build/clients/forky. One that is there and was made from the same
-# package list is kept. MIRROR overrides the mirror that this machine's apt uses.
+# build/clients/bookworm and build/clients/forky, and build/clients/conformance, where containerd's
+# own tests are built. One that is there and was made from the same package list is kept. MIRROR
+# overrides the mirror that this machine's apt uses.
 #   usage: tests/support/clients.sh [SUITE...]
 set -euo pipefail
 
 declare -A packages=(
-  [bookworm]="docker.io containerd runc umoci busybox-static ca-certificates iproute2 procps"
+  [bookworm]="docker.io containerd runc umoci podman skopeo busybox-static ca-certificates iproute2
+            procps"
   [forky]="erofs-utils umoci"
+  [conformance]="golang-go golang-github-containerd-containerd-dev ca-certificates iproute2 procps"
 )
+# Of which Debian, where the name does not say it.
+declare -A debian=([conformance]=bookworm)
 # The newer suite is a moving one: an archive snapshot of it is older than its Release file allows.
 options=(--variant=minbase --mode=root --dpkgopt=force-unsafe-io
          '--dpkgopt=path-exclude=/usr/share/doc/*' '--dpkgopt=path-exclude=/usr/share/man/*'
@@ -28,7 +33,7 @@ make_root() {
   local suite=$1 mirror=$2 new
   new=$(mktemp -d "$clients/.new-$suite.XXXXXX")
   if ! mmdebstrap "${options[@]}" --include="${packages[$suite]// /,}" \
-      "$suite" "$new/root" "$mirror" &>"$new/log"; then
+      "${debian[$suite]:-$suite}" "$new/root" "$mirror" &>"$new/log"; then
     tail -n 30 "$new/log" >&2
     echo "clients.sh: mmdebstrap $suite failed; the above is the end of $new/log" >&2
     return 1
