@@ -26,7 +26,8 @@ CLI::App& add_verb(CLI::App& app, Context& context, const VerbHelp& help,
 CLI::Option& add_choice(CLI::App& app, const char* name, std::string& value,
                         std::vector<std::string> choices, const std::string& help) {
   const std::string known = fmt::format("{}", fmt::join(choices, ", "));
-  return *app.add_option(name, value, fmt::format("{}: {}", help, known))
+  return *app.add_option(name, value, help)
+              ->option_text(fmt::format("{}", fmt::join(choices, "|")))
               ->check([known, choices = std::move(choices)](const std::string& text) {
                 if (std::ranges::find(choices, text) != choices.end()) return std::string();
                 return fmt::format("\"{}\" is none of {}", text, known);

@@ -50,7 +50,7 @@ struct VerbHelp {
 // Adds one command without subcommands to `app`, in the group of that heading.
 CLI::App& add_verb(CLI::App& app, Context& context, const VerbHelp& help,
                    std::function<int()> action);
-// An option that takes one of `choices` and nothing else.
+// An option that takes one of `choices` and nothing else. The help has them as "one|other".
 CLI::Option& add_choice(CLI::App& app, const char* name, std::string& value,
                         std::vector<std::string> choices, const std::string& help);
 

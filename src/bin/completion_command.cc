@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <functional>
+#include <map>
 
 #include "base/error.h"
 #include "bin/command.h"
@@ -17,6 +19,8 @@ struct Word {
   std::string text;  // "get", "--json"
   std::string description;
   bool takes_value = false;
+  std::string choices = {};  // "oci docker", if that is all that it takes
+  std::string letter = {};   // "o", if the option has one
 };
 
 // What may follow a command.
@@ -37,6 +41,14 @@ std::string_view names_after(const std::string& path) {
   return found == std::end(kNames) ? std::string_view() : found->second;
 }
 
+// add_choice() has them in the help.
+std::string choices_of(const CLI::Option& option) {
+  std::string text = option.get_option_text();
+  if (text.find('|') == std::string::npos) return "";
+  std::ranges::replace(text, '|', ' ');
+  return text;
+}
+
 void add_options(const CLI::App& from, bool is_own, std::vector<Word>& options) {
   for (const CLI::Option* option : from.get_options()) {
     for (const std::string& name : option->get_lnames()) {
@@ -45,7 +57,9 @@ void add_options(const CLI::App& from, bool is_own, std::vector<Word>& options) 
       if (is_known || (!is_own && name == "help")) continue;
       options.push_back({.text = text,
                          .description = option->get_description(),
-                         .takes_value = option->get_type_size() > 0});
+                         .takes_value = option->get_type_size() > 0,
+                         .choices = choices_of(*option),
+                         .letter = option->get_snames().empty() ? "" : option->get_snames()[0]});
     }
   }
 }
@@ -78,37 +92,81 @@ std::string joined_paths(const std::vector<Following>& all, std::string_view sep
   return fmt::format("{}", fmt::join(paths, separator));
 }
 
-std::string bash_script(const std::vector<Following>& all) {
-  std::string script =
-      "_veneer() {\n"
-      "  local word path='' following='' names=''\n"
-      "  COMPREPLY=()\n"
-      "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-      "    case \"${path:+$path }$word\" in\n"
-      "      " +
-      joined_paths(all, "|") +
-      ") path=\"${path:+$path }$word\" ;;\n"
-      "    esac\n"
-      "  done\n"
-      "  case \"$path\" in\n";
+std::string joined_texts(const std::vector<Word>& words) {
+  std::string texts;
+  for (const Word& word : words) texts += (texts.empty() ? "" : " ") + word.text;
+  return texts;
+}
+
+// Cases of a shell's case statement, over what stands before the word: an option that takes one of
+// some words, for which `choose` makes a command, and all others that take a value. An option takes
+// the same wherever it is.
+std::string value_cases(const std::vector<Following>& all,
+                        const std::function<std::string(const std::string&)>& choose,
+                        std::string_view otherwise) {
+  std::map<std::string, std::string> by_option;
   for (const Following& following : all) {
-    std::string words;
-    for (const Word& word : following.commands) words += word.text + " ";
-    for (const Word& word : following.options) words += word.text + " ";
-    words.pop_back();
-    script +=
-        fmt::format("    {}) following={}", shell_quoted(following.path), shell_quoted(words));
-    script += following.names.empty() ? " ;;\n" : fmt::format(" names={} ;;\n", following.names);
+    for (const Word& option : following.options) {
+      if (!option.takes_value) continue;
+      by_option[option.text] = option.choices;
+      if (!option.letter.empty()) by_option["-" + option.letter] = option.choices;
+    }
   }
-  return script +
-         "  esac\n"
-         "  if [[ -n $names && ${COMP_WORDS[COMP_CWORD]} != -* ]]; then\n"
-         "    following=$(veneer completion names \"$names\" 2>/dev/null)\n"
-         "  fi\n"
-         "  mapfile -t COMPREPLY < "
-         "<(compgen -W \"$following\" -- \"${COMP_WORDS[COMP_CWORD]}\")\n"
-         "}\n"
-         "complete -o default -F _veneer veneer\n";
+  std::string cases;
+  std::vector<std::string> others;
+  for (const auto& [option, choices] : by_option) {
+    if (choices.empty())
+      others.push_back(option);
+    else
+      cases += fmt::format("    ({}) {} ;;\n", option, choose(choices));
+  }
+  return cases + fmt::format("    ({}) {} ;;\n", fmt::join(others, "|"), otherwise);
+}
+
+// bash breaks words at colons, which image names have, and at equals signs. File names are what it
+// completes where the function finds nothing.
+std::string bash_script(const std::vector<Following>& all) {
+  std::string script = R"(_veneer() {
+  local i=$COMP_CWORD at='' word previous commands='' options='' names='' words=''
+  local current=${COMP_WORDS[i]}
+  COMPREPLY=()
+  while ((i > 1)) && [[ ${COMP_WORDS[i]} == : || ${COMP_WORDS[i-1]} == : ]]; do
+    current=${COMP_WORDS[--i]}$current
+  done
+  [[ $current != = ]] || { current='' && ((++i)); }
+  previous=${COMP_WORDS[i-1]}
+  [[ $previous != = ]] || previous=${COMP_WORDS[i-2]}
+  for word in "${COMP_WORDS[@]:1:i-1}"; do
+    case "${at:+$at }$word" in
+      )" + joined_paths(all, "|") +
+                       R"() at="${at:+$at }$word" ;;
+    esac
+  done
+  case "$at" in
+)";
+  for (const Following& following : all)
+    script +=
+        fmt::format("    {}) commands={} options={} names={} ;;\n", shell_quoted(following.path),
+                    shell_quoted(joined_texts(following.commands)),
+                    shell_quoted(joined_texts(following.options)), shell_quoted(following.names));
+  const auto choose = [](const std::string& choices) { return "words=" + shell_quoted(choices); };
+  return script + R"(  esac
+  case "$previous" in
+)" + value_cases(all, choose, "return 0") +
+         R"(    (*)
+      if [[ $current == -* ]]; then
+        words=$options
+      elif [[ -n $names ]]; then
+        words=$(veneer completion names "$names" 2>/dev/null)
+      else
+        words=$commands
+      fi ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+  [[ $COMP_WORDBREAKS != *:* ]] || COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*:}"}"}")
+}
+complete -o default -F _veneer veneer
+)";
 }
 
 // An array of "word:what it is for".
@@ -141,7 +199,13 @@ std::string zsh_script(const std::vector<Following>& all) {
     if (!following.names.empty()) script += fmt::format("      names={}\n", following.names);
     script += "      ;;\n";
   }
+  const auto choose = [](const std::string& choices) {
+    return fmt::format("compadd -- {}; return", choices);
+  };
   return script +
+         "  esac\n"
+         "  case \"${words[CURRENT-1]}\" in\n" +
+         value_cases(all, choose, "_files; return") +
          "  esac\n"
          "  if [[ -n $names ]]; then\n"
          "    found=(${(f)\"$(veneer completion names $names 2>/dev/null)\"})\n"
@@ -152,6 +216,11 @@ std::string zsh_script(const std::vector<Following>& all) {
          "}\n"
          "if [[ $funcstack[1] == _veneer ]]; then _veneer \"$@\"; else compdef _veneer veneer; "
          "fi\n";
+}
+
+std::string fish_value(const Word& option) {
+  if (!option.takes_value) return "";
+  return option.choices.empty() ? " -r" : " -x -a " + shell_quoted(option.choices);
 }
 
 std::string fish_script(const std::vector<Following>& all) {
@@ -172,8 +241,9 @@ std::string fish_script(const std::vector<Following>& all) {
     for (const Word& word : following.commands)
       script += fmt::format("{} -f -a {} -d {}\n", at, word.text, shell_quoted(word.description));
     for (const Word& word : following.options)
-      script += fmt::format("{} -l {}{} -d {}\n", at, word.text.substr(2),
-                            word.takes_value ? " -r" : "", shell_quoted(word.description));
+      script +=
+          fmt::format("{}{} -l {}{} -d {}\n", at, word.letter.empty() ? "" : " -s " + word.letter,
+                      word.text.substr(2), fish_value(word), shell_quoted(word.description));
     if (!following.names.empty())
       script += fmt::format(
           "{} -f -a {}\n", at,

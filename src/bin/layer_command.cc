@@ -147,6 +147,7 @@ void add_pack_options(CLI::App& command, Request& request) {
 void add_mount_options(CLI::App& command, Request& request) {
   command.add_option("DIR", request.layers, "The layers, the topmost first, and then the target")
       ->required()
+      ->option_text("... TARGET")
       ->expected(2, CLI::detail::expected_max_vector_size);
   command.add_option("--upper", request.upper, "Where changes go: makes the mount writable")
       ->option_text("DIR");
@@ -174,7 +175,9 @@ void add_layer_command(CLI::App& app, Context& context) {
     if (verb.run == pack) add_pack_options(*command, *request);
     if (verb.run == mount) add_mount_options(*command, *request);
     if (verb.run == unmount)
-      command->add_option("TARGET", request->target, "Where it is mounted")->required();
+      command->add_option("TARGET", request->target, "Where it is mounted")
+          ->required()
+          ->option_text(" ");
     command->callback([&context, request, &verb] {
       context.verb = fmt::format("layer {}", verb.name);
       context.action = [request, &verb] { return run_verb(verb, *request); };

@@ -10,6 +10,7 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "bin/command.h"
+#include "image/lookup.h"
 
 namespace veneer {
 namespace {
@@ -73,11 +74,33 @@ int report(std::string_view verb, std::string_view why) {
   return kFailed;
 }
 
+// What is said of a word where a command is wanted; "" if there is none.
+std::string maybe_unknown_command(const CLI::App& app) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  const std::vector<std::string> extra = app.remaining(true);
+  if (at->get_require_subcommand_min() == 0 || extra.empty() || extra.front().starts_with('-'))
+    return "";
+  std::vector<std::string> names;
+  for (const CLI::App* command : at->get_subcommands([](const CLI::App*) { return true; }))
+    if (!command->get_group().empty()) names.push_back(command->get_name());
+  return fmt::format("no command is called {}{}", extra.front(),
+                     did_you_mean(extra.front(), names));
+}
+
 // The parser looks for what is missing before it looks at what is too much.
 std::string why_not_parsed(const CLI::App& app, const CLI::ParseError& error) {
+  if (std::string unknown = maybe_unknown_command(app); !unknown.empty()) return unknown;
   const std::vector<std::string> extra = app.remaining(true);
   if (extra.empty()) return error.what();
   return fmt::format("not expected here: {}", extra.front());
+}
+
+int report_usage(const CLI::App& app, std::string_view why) {
+  const std::string verb = parsed_verb(app);
+  const std::string command = verb.empty() ? "veneer" : "veneer " + verb;
+  report(verb, fmt::format("{} (see {} --help)", why, command));
+  return kUsage;
 }
 
 // Help and version are asked for by exceptions of the parser, as errors are.
@@ -85,16 +108,15 @@ int run_parsed(CLI::App& app, Context& context, int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
+    const std::string unknown = maybe_unknown_command(app);
+    if (!unknown.empty()) return report_usage(app, unknown);
     print(app.help());
     return kDone;
   } catch (const CLI::CallForVersion& version) {
     print(fmt::format("{}\n", version.what()));
     return kDone;
   } catch (const CLI::ParseError& error) {
-    context.verb = parsed_verb(app);
-    const std::string command = context.verb.empty() ? "veneer" : "veneer " + context.verb;
-    report(context.verb, fmt::format("{} (see {} --help)", why_not_parsed(app, error), command));
-    return kUsage;
+    return report_usage(app, why_not_parsed(app, error));
   }
   return context.action();
 }

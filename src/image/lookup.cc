@@ -20,7 +20,7 @@ constexpr size_t kWithin = 1;
 // How many letters must be put in, taken out or changed to make one of the other; letters that
 // have changed places with their neighbours count once.
 size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> two_above;
+  std::vector<size_t> two_above(b.size() + 1);
   std::vector<size_t> above(b.size() + 1);
   std::vector<size_t> row(b.size() + 1);
   std::iota(above.begin(), above.end(), size_t{0});

@@ -1,6 +1,7 @@
 #include "store/lowers.h"
 
 #include <sys/file.h>
+#include <sys/sysmacros.h>
 
 #include <utility>
 
@@ -43,6 +44,14 @@ UniqueFd mount_index(int layer, const VariantRecord& variant) {
   return mount_erofs(layer, {.index = index, .device = kLayerTarName});
 }
 
+// Short, as it is in each lower path.
+std::string own_name(const Layout& layout, std::string_view identity) {
+  const struct stat root = stat_fd(layout.root());
+  const Digest hash = Sha256::of(
+      fmt::format("{} {}:{} {}", identity, major(root.st_dev), minor(root.st_dev), root.st_ino));
+  return hash.hex().substr(0, 12);
+}
+
 std::string tree_path(const Layout& layout, const VariantRecord& variant) {
   return fmt::format("{}/{}", layout.layer_path(variant.diff_id), variant.name);
 }
@@ -50,7 +59,8 @@ std::string tree_path(const Layout& layout, const VariantRecord& variant) {
 }  // namespace
 
 Lowers::Lowers(const Layout& layout, const std::string& run, std::string_view identity)
-    : layout_(layout), dir_(open_or_make_root(fmt::format("{}/{}", run, identity), 0700).fd) {
+    : layout_(layout),
+      dir_(open_or_make_root(fmt::format("{}/{}", run, own_name(layout, identity)), 0700).fd) {
   path_ = path_of(dir_.get());
 }
 

@@ -34,7 +34,8 @@ expect "the path of a second mount" "$path" "$(veneer mount "${box:0:8}")"
 expect "what is mounted" "NAME  MOUNTED ON
 box   $path" "$(veneer mount)"
 expect "ps of a mounted container" "$path" "$(veneer ps --json | value 'it[1]["mounted_on"]')"
-expect "a program of the image" "root" "$(chroot "$path" /bin/busybox sed -n 's/:x:0.*//p' /etc/passwd)"
+expect "a program of the image" "root" \
+  "$(chroot "$path" /bin/busybox sed -n 's/:x:0.*//p' /etc/passwd)"
 expect "changes before any" "" "$(veneer diff box)"
 echo hello >"$path/etc/motd"
 rm "$path/srv/stock/fresh"
@@ -46,7 +47,8 @@ C /srv/menu
 C /srv/stock
 D /srv/stock/fresh'
 expect "changes" "$wanted" "$(veneer diff box)"
-expect "changes as JSON" "{'kind': 'A', 'path': '/etc/motd'}" "$(veneer diff box --json | value 'it[1]')"
+expect "changes as JSON" "{'kind': 'A', 'path': '/etc/motd'}" \
+  "$(veneer diff box --json | value 'it[1]')"
 veneer diff box --tar >"$SCRATCH/changes.tar"
 expect "the tar of the changes" "./etc/motd" \
   "$(tar -tf "$SCRATCH/changes.tar" | sed 's,^\(\./\)*,./,' | grep motd)"
@@ -67,8 +69,8 @@ new=$(veneer commit box greeting --change 'CMD ["cat", "/etc/motd"]' --change 'E
   --message 'says hello' --author 'A Cook <cook@veneer.test>')
 [[ $new =~ ^[0-9a-f]{64}$ ]] || fail "the id of the new image is '$new'"
 expect "the image's configuration" "['cat', '/etc/motd'] says hello 5" \
-  "$(veneer inspect --json greeting |
-    value 'it[0]["config"]["config"]["Cmd"], it[0]["config"]["history"][-1]["comment"], len(it[0]["layers"])')"
+  "$(veneer inspect --json greeting | value 'it[0]["config"]["config"]["Cmd"],
+    it[0]["config"]["history"][-1]["comment"], len(it[0]["layers"])')"
 expect "a second commit" "$new" "$(veneer commit box --change 'CMD ["cat", "/etc/motd"]' \
   --change 'ENV A="b c"' -m 'says hello' -a 'A Cook <cook@veneer.test>')"
 SOURCE_DATE_EPOCH=noon refused 1 '^veneer: commit: SOURCE_DATE_EPOCH is "noon"' veneer commit box
@@ -82,12 +84,23 @@ expect "changes of a fresh container" "" "$(veneer diff second)"
 # Who takes how much.
 veneer df --json | value 'it' >"$SCRATCH/df"
 expect "df counts" "2 3 5" \
-  "$(veneer df --json | value '" ".join(str(it[k]["count"]) for k in ("images", "containers", "layers"))')"
+  "$(veneer df --json |
+    value '" ".join(str(it[k]["count"]) for k in ("images", "containers", "layers"))')"
 expect "df of shared layers" "True" \
   "$(veneer df --json | value '0 < it["images"]["shared"] < it["images"]["size"]')"
 expect "df: nothing of used images could go" "0" \
   "$(veneer df --json | value 'it["images"]["reclaimable"]')"
 expect "lines of df" 4 "$(veneer df | wc -l)"
+
+# A copy of a store has mounts of its own.
+cp -a "$SCRATCH/root" "$SCRATCH/copy"
+mounts_of() { find "$SCRATCH/run" -maxdepth 1 -regex '.*/[0-9a-f]*'; }
+own=$(mounts_of)
+copied=$("$VENEER" --root "$SCRATCH/copy" --run "$SCRATCH/run" mount galley)
+expect "a file of the copy" "added by layer 1" "$(cat "$copied/srv/stock/fresh")"
+expect "the directories of two stores" 2 "$(mounts_of | wc -l)"
+"$VENEER" --root "$SCRATCH/copy" --run "$SCRATCH/run" umount galley
+umount "$(mounts_of | grep -vxF "$own")"/[0-9]*
 
 # What is used is not removed, and says by whom; rm takes several and unmounts.
 refused 1 '^veneer: rmi: .*second' veneer rmi greeting

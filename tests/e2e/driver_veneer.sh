@@ -14,13 +14,15 @@ layers status | grep -qE '^Form of Layers +packed$' || fail "status: $(layers st
 
 # The bytes of each layer come back as they were applied.
 mapfile -t ids < <(layers load "$SCRATCH/image/oci" --json |
-  python3 -c 'import json, sys; [print(l["id"], l["diff_id"][7:]) for l in json.load(sys.stdin)["layers"]]')
+  python3 -c 'import json, sys
+for layer in json.load(sys.stdin)["layers"]: print(layer["id"], layer["diff_id"][7:])')
 parent=
 for line in "${ids[@]}"; do
   read -r id diff_id <<<"$line"
   expect "digest of the diff of $id" "$diff_id  -" "$(layers diff "$id" "$parent" | sha256sum)"
   expect "DiffID in the metadata of $id" "sha256:$diff_id" \
-    "$(layers metadata "$id" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["DiffID"])')"
+    "$(layers metadata "$id" --json |
+      python3 -c 'import json, sys; print(json.load(sys.stdin)["DiffID"])')"
   parent=$id
 done
 
@@ -87,7 +89,9 @@ if grep " $SCRATCH/r[^ ]*/veneer" /proc/self/mountinfo; then fail "a mount is le
 # What it does not do, it says.
 refused 1 '^veneer: driver list: .*maps no ids' layers --uidmap 0:1000:10 list
 refused 1 '^veneer: driver list: .*speed' layers --storage-opt veneer.speed=9 list
-refused 1 '^veneer: driver list: .*takes packed or directory' layers --storage-opt veneer.form=x list
-layers --home "$SCRATCH/plain" --storage-opt veneer.form=directory load "$SCRATCH/image/oci" >/dev/null
+refused 1 '^veneer: driver list: .*takes packed or directory' \
+  layers --storage-opt veneer.form=x list
+layers --home "$SCRATCH/plain" --storage-opt veneer.form=directory \
+  load "$SCRATCH/image/oci" >/dev/null
 expect "the diff of a layer in directory form" "${ids[0]#* }  -" \
   "$(layers --home "$SCRATCH/plain" diff "${ids[0]% *}" | sha256sum)"
