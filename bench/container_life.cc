@@ -64,7 +64,7 @@ void live(Library& library, const std::string& image) {
 
 void run(const std::string& root, const std::string& run, const std::string& image,
          const std::vector<size_t>& counts) {
-  Store store({.root = root, .run = run});
+  Store store({.root = root, .run = run, .is_volatile = false, .form = {}});
   Library library(store);
   std::vector<std::string> lower;
   {

@@ -3,8 +3,8 @@
 # the ratios, not the seconds. Everything is written to an ext4 file system on a loop image in
 # memory, so that the disk does not decide, and the inputs are in the page cache.
 #   usage: bench/peers.sh [base|full]
-# environment: VENEER (build/release/bin/veneer; index_tar beside it), CORPUS (/var/tmp/corpus; see
-#   make_corpus.sh), VENEER_CLIENTS (build/clients; see tests/support/clients.sh),
+# environment: VENEER (build/release/bin/veneer; index_tar and container_life beside it),
+#   CORPUS (/var/tmp/corpus; see make_corpus.sh), VENEER_CLIENTS (build/clients; see tests/support/clients.sh),
 #   RUNS (3; of which the fastest counts), DISK_SIZE (10G)
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -13,6 +13,7 @@ what=${1:-full}
 VENEER=$(realpath -m "${VENEER:-$here/../build/release/bin/veneer}")
 CORPUS=${CORPUS:-/var/tmp/corpus}
 INDEX_TAR=$(dirname "$VENEER")/index_tar
+CONTAINER_LIFE=$(dirname "$VENEER")/container_life
 CLIENTS=$(realpath -m "${VENEER_CLIENTS:-$here/../build/clients}/forky")
 RUNS=${RUNS:-3}
 DISK_SIZE=${DISK_SIZE:-10G}
@@ -185,6 +186,55 @@ pack_table() {
   run_table
 }
 
+# From an image archive to a mounted container, and what is saved of it again. The peers make one
+# tree, and sync nothing.
+store_table() {
+  local extension=$1 tool=$2
+  export VENEER CORPUS LAYOUT EXTENSION=$extension TOOL=$tool
+  warm "$CORPUS"/{base,dev,node}.tar."$extension" "$LAYOUT-$extension"/blobs/sha256/*
+  table "Load an image, create a container and mount it, $extension"
+  # shellcheck disable=SC2016 # expanded by the bash that is timed
+  {
+    local start='"$VENEER" --root "$PWD/root" --run "$PWD/run"'
+    row "$tool -dc | tar x, into one root" '
+      for layer in base dev node; do "$TOOL" -dc "$CORPUS/$layer.tar.$EXTENSION" | tar x; done'
+    row 'veneer load, create, mount' "$start"' load "$LAYOUT-$EXTENSION" --name corpus
+      '"$start create corpus --name box
+      $start mount box"
+    row 'the same, not synced' "$start"' --volatile load "$LAYOUT-$EXTENSION" --name corpus
+      '"$start --volatile create corpus --name box
+      $start --volatile mount box"
+  }
+  run_table
+}
+
+save_table() {
+  export VENEER CORPUS LAYOUT
+  warm "$CORPUS"/{base,dev,node}.tar
+  table "Save an image, not compressed"
+  # shellcheck disable=SC2016 # expanded by the bash that is timed
+  {
+    local start='"$VENEER" --root "$PWD/root" --run "$PWD/run"'
+    row 'cp of its layers' 'cp "$CORPUS"/{base,dev,node}.tar .'
+    row 'veneer save' "$start save corpus --compression none -o saved.tar" \
+      "$start"' load "$LAYOUT-gz" --name corpus'
+  }
+  run_table
+}
+
+# What takes milliseconds.
+life_tables() {
+  local store=$DISK/store
+  "$VENEER" --root "$store" --run "$DISK/run" load "$LAYOUT-gz" --name corpus >/dev/null
+  printf '\nA container in the library: create, mount, unmount, remove\n'
+  "$CONTAINER_LIFE" "$store" "$DISK/run" corpus 10 100 1000 10000
+  "$VENEER" --root "$store" --run "$DISK/run" ps -q |
+    xargs "$VENEER" --root "$store" --run "$DISK/run" rm >/dev/null
+  "$here/verbs.py" "$VENEER" "$store" "$DISK/run" corpus
+  unmount_below "$DISK"
+  rm -rf --one-file-system "$store" "$DISK/run"
+}
+
 # Indexes a plain tar that is in the page cache. The peer, in its chroot, sees all files below /mnt.
 # It reads headers only and hashes nothing; packing does hash, and that is a row of its own. Ours
 # maps the tar: its RSS is mostly page cache.
@@ -262,6 +312,10 @@ share_table
 if [[ $what == full ]]; then
   pack_table gz igzip
   pack_table zst zstd
+  store_table gz igzip
+  store_table zst zstd
+  save_table
+  life_tables
   mount --rbind / "$CLIENTS/mnt"
   for layer in "${LAYERS[@]}"; do index_table "$layer"; done
   read_table cold 'sync; echo 3 >/proc/sys/vm/drop_caches'

@@ -11,8 +11,6 @@ namespace veneer {
 
 namespace {
 
-constexpr int kNameTries = 100;
-
 // One that no container has, so far.
 std::string choose_name(Meta::Transaction& transaction, std::string_view wanted) {
   if (!wanted.empty()) {
@@ -21,10 +19,8 @@ std::string choose_name(Meta::Transaction& transaction, std::string_view wanted)
     return std::string(wanted);
   }
   std::string name = random_container_name();
-  for (int tries = 0; transaction.maybe_container_by_name(name); ++tries)
-    name = tries < kNameTries
-               ? random_container_name()
-               : fmt::format("{}_{:.8}", random_container_name(), random_container_id());
+  for (size_t digits = 2; transaction.maybe_container_by_name(name); ++digits)
+    name = fmt::format("{}_{}", random_container_name(), random_container_id().substr(0, digits));
   return name;
 }
 

@@ -51,10 +51,15 @@ std::string Library::config(const ImageInfo& image) {
 
 namespace {
 
+constexpr size_t kShownUsers = 5;
+
 void check_unused(const Store& store, Meta::Transaction& transaction, const ImageRecord& image) {
   std::vector<std::string> users;
   for (const ContainerRecord& container : transaction.list_containers())
     if (container.image == image.config) users.push_back(container.name);
+  const size_t others = users.size() - std::min(users.size(), kShownUsers);
+  users.resize(users.size() - others);
+  if (others > 0) users.push_back(fmt::format("{} others", others));
   if (!users.empty())
     fail(Code::failed_precondition, "{} {} it; remove {} first", fmt::join(users, ", "),
          users.size() == 1 ? "uses" : "use", users.size() == 1 ? "that" : "those");

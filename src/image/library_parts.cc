@@ -43,10 +43,7 @@ std::optional<ContainerRecord> maybe_find_container(Meta::Transaction& transacti
                                                     std::string_view reference) {
   if (auto container = transaction.maybe_container_by_name(reference)) return container;
   if (!is_id_prefix(reference)) return {};
-  std::vector<std::string> ids;
-  for (const ContainerRecord& container : transaction.list_containers())
-    ids.push_back(container.id);
-  const auto id = maybe_id(reference, ids);
+  const auto id = maybe_id(reference, transaction.list_container_ids(reference, 2));
   return id ? transaction.maybe_container(*id) : std::nullopt;
 }
 
@@ -87,8 +84,7 @@ ImageInfo describe_image(Store& store, Meta::Transaction& transaction, const Ima
   for (const Digest& diff_id : config.diff_ids)
     if (const auto layer = transaction.maybe_layer(diff_id)) info.size_bytes += layer->file_bytes;
   info.layers = config.diff_ids.size();
-  info.containers = static_cast<size_t>(
-      std::ranges::count(transaction.list_containers(), record.config, &ContainerRecord::image));
+  info.containers = transaction.count_containers(record.id);
   if (const auto view = transaction.maybe_snapshot(kLocalSpace, view_key(record)))
     info.mounted_on = mounted_path(store, view->id);
   return info;

@@ -135,6 +135,22 @@ std::vector<ContainerRecord> Meta::Transaction::list_containers() {
   return containers;
 }
 
+size_t Meta::Transaction::count_containers(int64_t image) {
+  SqlQuery row(impl_->sql(), "SELECT count(*) FROM containers WHERE image = ?1", image);
+  return row.next() ? static_cast<size_t>(row.integer(0)) : 0;
+}
+
+std::vector<std::string> Meta::Transaction::list_container_ids(std::string_view prefix,
+                                                               size_t limit) {
+  // "g" is after all digits.
+  SqlQuery row(impl_->sql(),
+               "SELECT id FROM containers WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT ?2",
+               prefix, static_cast<int64_t>(limit));
+  std::vector<std::string> ids;
+  while (row.next()) ids.push_back(row.text(0));
+  return ids;
+}
+
 void Meta::Transaction::add_container(const ContainerRecord& container) {
   SqlConnection& sql = impl_->writer();
   const std::optional<ImageRecord> image = maybe_image(container.image);

@@ -341,6 +341,13 @@ TEST_F(MetaTest, Containers) {
   EXPECT_EQ(code_of([&] { transaction.add_container(second); }), Code::not_found);
   ASSERT_EQ(transaction.list_containers().size(), 2u);
   EXPECT_EQ(transaction.list_containers()[0].name, "calm_owl");
+  EXPECT_EQ(transaction.count_containers(image), 2u);
+  EXPECT_EQ(transaction.count_containers(image + 1), 0u);
+  EXPECT_EQ(transaction.list_container_ids("", 9).size(), 2u);
+  EXPECT_EQ(transaction.list_container_ids("", 1).size(), 1u);
+  EXPECT_EQ(transaction.list_container_ids(container.id, 9),
+            (std::vector<std::string>{container.id}));
+  EXPECT_TRUE(transaction.list_container_ids(container.id + "0", 9).empty());
 
   EXPECT_EQ(code_of([&] { transaction.remove_image(image); }), Code::failed_precondition);
   EXPECT_EQ(code_of([&] { transaction.remove_snapshot(container.snapshot); }),
