@@ -64,10 +64,9 @@ NewFile::~NewFile() {
 
 void NewFile::publish() {
   if (temporary_name_.empty()) return;
-  sync_fd(file_.get());
+  if (exists_at(directory_.get(), name_)) sync_fd(file_.get());
   replace_at(directory_.get(), temporary_name_, directory_.get(), name_);
   temporary_name_ = RelPath();
-  sync_fd(directory_.get());
 }
 
 }  // namespace veneer

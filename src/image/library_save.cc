@@ -10,7 +10,7 @@
 #include "image/library.h"
 #include "image/library_parts.h"
 #include "stream/compressing_sink.h"
-#include "stream/verify.h"
+#include "stream/verify_beside.h"
 #include "tar/writer.h"
 
 namespace veneer {
@@ -94,7 +94,7 @@ std::string layer_type(Compression compression) {
 void copy_layer(const SavedLayer& layer, Sink& to) {
   with_context(fmt::format("layer {}", layer.diff_id.str()), [&] {
     FileRangeSource stored(layer.tar.get(), 0, layer.tar_bytes);
-    VerifyingSource verified(stored, layer.diff_id, "the store's copy");
+    VerifyingBesideSource verified(stored, layer.diff_id, "the store's copy");
     copy_all(verified, to);
   });
 }
