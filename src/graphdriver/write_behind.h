@@ -15,7 +15,7 @@ namespace veneer {
 // there: as often as it gets round to it, never two at once.
 class WriteBehind {
  public:
-  static constexpr uint64_t kStepBytes = 32 * 1024 * 1024;
+  static constexpr uint64_t kStepBytes = 128 * 1024 * 1024;
 
   explicit WriteBehind(int dir);
   WriteBehind(const WriteBehind&) = delete;
