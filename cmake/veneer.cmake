@@ -11,8 +11,9 @@ target_include_directories(veneer_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
 if(VENEER_SANITIZE)
   target_compile_options(veneer_flags INTERFACE
     -fsanitize=${VENEER_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer
-    # Half the time to build; and g++ guesses at uninitialised values in what a sanitizer inserts.
-    $<$<CXX_COMPILER_ID:GNU>:-O1 -g1 -Wno-maybe-uninitialized>)
+    # Half the time to build; and g++ guesses at uninitialised and null values in what a sanitizer
+    # inserts.
+    $<$<CXX_COMPILER_ID:GNU>:-O1 -g1 -Wno-maybe-uninitialized -Wno-null-dereference>)
   target_link_options(veneer_flags INTERFACE -fsanitize=${VENEER_SANITIZE})
 endif()
 if(VENEER_FUZZ)
