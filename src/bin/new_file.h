@@ -19,8 +19,8 @@ class NewFile {
   ~NewFile();  // removes it unless published
 
   int fd() const { return file_.get(); }
-  // Puts it in place of what is there, which no power cut may cost: then it is synced before. A file
-  // of a new name is written out when the kernel likes, as cp(1) leaves it.
+  // Puts it in place of what is there, which no power cut may cost: then it is synced before. A
+  // file of a new name is written out when the kernel likes, as cp(1) leaves it.
   void publish();
 
  private:

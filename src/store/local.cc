@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "store/filter.h"
+#include "store/one_layer.h"
 #include "store/recover.h"
 #include "store/usage.h"
 
@@ -124,9 +125,15 @@ class LocalSnapshotter final : public Snapshotter {
  private:
   std::vector<Mount> make(Kind kind, std::string_view key, std::string_view parent,
                           const Labels& labels);
-  SnapshotRecord require_committable(Meta::Transaction& transaction, std::string_view name,
-                                     std::string_view key, const CommitOptions& options) const;
+  // The active snapshot, with the parent that it will have.
+  struct Committable {
+    SnapshotRecord snapshot;
+    bool is_rebased = false;  // it had none
+  };
+  Committable require_committable(Meta::Transaction& transaction, std::string_view name,
+                                  std::string_view key, const CommitOptions& options) const;
   Usage settle(const SnapshotRecord& active) const;
+  std::optional<OneLayer> maybe_repack(const Committable& rebased) const;
 
   Store& store_;
   std::string space_;
@@ -201,10 +208,9 @@ std::vector<Mount> LocalSnapshotter::make(Kind kind, std::string_view key, std::
   return {to_mount(plan)};
 }
 
-// The active snapshot, with the parent that it will have.
-SnapshotRecord LocalSnapshotter::require_committable(Meta::Transaction& transaction,
-                                                     std::string_view name, std::string_view key,
-                                                     const CommitOptions& options) const {
+LocalSnapshotter::Committable LocalSnapshotter::require_committable(
+    Meta::Transaction& transaction, std::string_view name, std::string_view key,
+    const CommitOptions& options) const {
   if (transaction.maybe_snapshot(space_, name))
     fail(Code::already_exists, "a snapshot has the name {} already", name);
   SnapshotRecord active = require_snapshot(transaction, space_, key);
@@ -212,14 +218,14 @@ SnapshotRecord LocalSnapshotter::require_committable(Meta::Transaction& transact
     fail(Code::failed_precondition, "snapshot {} is not active but {}", key,
          to_string(active.info.kind));
   const std::string parent = options.parent.value_or("");
-  if (parent.empty() || parent == active.info.parent) return active;
+  if (parent.empty() || parent == active.info.parent) return {.snapshot = std::move(active)};
   if (active.parent)
     fail(Code::invalid_argument, "snapshot {} has the parent {}, not {}", key, active.info.parent,
          parent);
   active.parent = require_parent(transaction, space_, parent, Code::failed_precondition).id;
   (void)transaction.chain(*active.parent);  // not too deep
   active.info.parent = parent;
-  return active;
+  return {.snapshot = std::move(active), .is_rebased = true};
 }
 
 // Makes the snapshot's files durable, and measures them.
@@ -231,21 +237,44 @@ Usage LocalSnapshotter::settle(const SnapshotRecord& active) const {
   return usage;
 }
 
+// What a layer shows may depend on those below it: one that was made over nothing is looked at
+// again over the parent that it gets only now. Nothing for all others.
+std::optional<OneLayer> LocalSnapshotter::maybe_repack(const Committable& rebased) const {
+  const SnapshotRecord& active = rebased.snapshot;
+  if (!rebased.is_rebased || !active.variant) return std::nullopt;
+  const auto layer = store_.meta().read().maybe_layer(active.variant->diff_id);
+  if (!layer || !layer->depends_on_lower) return std::nullopt;
+  LayerBlob blob;
+  blob.diff_id = layer->diff_id;
+  blob.open = [&]() -> std::unique_ptr<Source> {
+    fail(Code::failed_precondition, "snapshot {} was removed meanwhile", active.info.name);
+  };
+  return std::optional<OneLayer>(std::in_place, store_, active.parent, std::move(blob));
+}
+
 void LocalSnapshotter::commit(std::string_view name, std::string_view key,
                               const CommitOptions& options) {
   check_key(name, "name");
   check_labels(options.labels);
   // What takes long, while others can write. A client that still changes the files has no promise.
-  const SnapshotRecord seen = [&] {
+  const Committable seen = [&] {
     Meta::Transaction transaction = store_.meta().read();
     return require_committable(transaction, name, key, options);
   }();
-  const Usage usage = settle(seen);
+  std::optional<OneLayer> repacked = maybe_repack(seen);
+  Usage usage = settle(seen.snapshot);
 
   Meta::Transaction transaction = store_.meta().write();
-  SnapshotRecord snapshot = require_committable(transaction, name, key, options);
-  if (snapshot.id != seen.id)
+  SnapshotRecord snapshot = require_committable(transaction, name, key, options).snapshot;
+  if (snapshot.id != seen.snapshot.id || snapshot.parent != seen.snapshot.parent ||
+      snapshot.variant.has_value() != seen.snapshot.variant.has_value())
     fail(Code::failed_precondition, "snapshot {} was made anew meanwhile", key);
+  OrphanGuard orphans(store_.open_mark());
+  if (repacked) {
+    snapshot.variant = repacked->publish(transaction);
+    VENEER_CHECK(snapshot.variant.has_value());  // the snapshot has held the layer all the time
+    usage = snapshot.variant->usage;
+  }
   snapshot.info.name = name;
   snapshot.info.kind = Kind::committed;
   snapshot.info.created = now();
@@ -254,6 +283,7 @@ void LocalSnapshotter::commit(std::string_view name, std::string_view key,
   snapshot.usage = usage;
   transaction.update_snapshot(snapshot);
   transaction.commit();
+  orphans.done();
 }
 
 void LocalSnapshotter::remove(std::string_view key) {

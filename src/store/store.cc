@@ -119,7 +119,7 @@ bool Store::unmount(std::string_view space, std::string_view key) {
   return unmount_at(directory->get(), kMergedName);
 }
 
-void Store::write_layer(int64_t id, Sink& to) {
+void Store::write_layer(int64_t id, Sink& to, const DiffOptions& options) {
   OpenedView before;
   UniqueFd own;
   bool is_view = false;
@@ -146,7 +146,29 @@ void Store::write_layer(int64_t id, Sink& to) {
   View now{.layers = {}, .marks = Marks::trusted};
   if (!is_view || before.view.layers.empty()) now.layers.push_back(own.get());
   for (const int lower : before.view.layers) now.layers.push_back(lower);
-  write_diff(now, before.view.layers.empty() ? std::nullopt : std::optional(before.view), {}, to);
+  write_diff(now, before.view.layers.empty() ? std::nullopt : std::optional(before.view), options,
+             to);
+}
+
+void Store::write_changes(int64_t id, std::optional<int64_t> before, Sink& to,
+                          const DiffOptions& options) {
+  OpenedView now;
+  OpenedView then;
+  {
+    Meta::Transaction transaction = meta_.read();
+    const std::optional<int64_t> parent = transaction.snapshot(id).parent;
+    // Snapshots of several names may have the same layers.
+    const auto paths = [&](std::optional<int64_t> snapshot) {
+      return snapshot ? lower_paths(transaction, *snapshot) : std::vector<std::string>();
+    };
+    const bool is_parent = parent == before || paths(parent) == paths(before);
+    if (!is_parent) {
+      now = open_view(transaction, id);
+      then = open_view(transaction, before);
+    }
+  }
+  if (now.view.layers.empty()) return write_layer(id, to, options);
+  write_diff(now.view, before ? std::optional(then.view) : std::nullopt, options, to);
 }
 
 void Store::collect(Meta::Transaction transaction) {

@@ -62,8 +62,11 @@ class Store {
   bool unmount(std::string_view space, std::string_view key);
 
   // Writes what `snapshot` (of any kind) adds to its parent, as a layer tar; the very bytes that
-  // were imported, if its content is a packed layer.
-  void write_layer(int64_t snapshot, Sink& to);
+  // were imported, if its content is a packed layer (the options say nothing to those).
+  void write_layer(int64_t snapshot, Sink& to, const DiffOptions& options = {});
+  // The same for what it adds to `before`, which need not be its parent; nullopt is nothing at all.
+  void write_changes(int64_t snapshot, std::optional<int64_t> before, Sink& to,
+                     const DiffOptions& options);
 
   // Removes what nothing refers to: rows of unused layers, then their mounts and files to trash.
   // Fast: nothing is deleted yet.

@@ -228,6 +228,14 @@ TEST(Packed, InAPageWhereThePathsFit) {
 
 constexpr uid_t kSomebody = 1000;
 
+// unshare(2): a process with threads cannot go into a new user namespace, and the thread sanitizer
+// starts one of its own after each fork.
+#ifdef __SANITIZE_THREAD__
+#define SKIP_IF_FORKS_HAVE_THREADS() GTEST_SKIP() << "the sanitizer's thread is in the way"
+#else
+#define SKIP_IF_FORKS_HAVE_THREADS() static_cast<void>(0)
+#endif
+
 // Runs what must hold as root of a new user namespace that only maps an ordinary user.
 void expect_in_user_namespace(const std::function<void()>& body) {
   const pid_t child = ::fork();
@@ -282,6 +290,7 @@ std::string upper_layer() {
 }
 
 TEST(Packed, DirectoryFormWithoutPrivileges) {
+  SKIP_IF_FORKS_HAVE_THREADS();
   test::Scratch scratch;  // where the user may write
   chown_at(scratch.dir(), ".", kSomebody, kSomebody);
   ASSERT_EQ(::setenv("VENEER_SCRATCH", scratch.path().c_str(), 1), 0);
@@ -313,6 +322,7 @@ TEST(Packed, DirectoryFormWithoutPrivileges) {
 
 // Packed layers cannot be mounted there, but those that the host has mounted can be used.
 TEST(Packed, HostMountsAsLowersOfAUserNamespace) {
+  SKIP_IF_FORKS_HAVE_THREADS();
   Stack stack;
   chmod_at(stack.scratch().dir(), ".", 0755);
   stack.add(lower_layer());

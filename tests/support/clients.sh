@@ -9,7 +9,8 @@ set -euo pipefail
 declare -A packages=(
   [bookworm]="docker.io containerd runc umoci podman skopeo busybox-static ca-certificates iproute2
             procps"
-  [forky]="erofs-utils umoci"
+  [forky]="erofs-utils umoci containerd runc docker.io docker-cli docker-buildx docker-registry
+         curl procps"
   [conformance]="golang-go golang-github-containerd-containerd-dev ca-certificates iproute2 procps"
 )
 # Of which Debian, where the name does not say it.

@@ -1,0 +1,175 @@
+#include "rpc/diff_service.h"
+
+#include <grpcpp/server_context.h>
+
+#include <chrono>
+#include <utility>
+
+#include "base/at.h"
+#include "base/error.h"
+#include "rpc/apply_layer.h"
+#include "rpc/content_client.h"
+#include "rpc/convert.h"
+#include "rpc/guarded.h"
+#include "rpc/media_types.h"
+#include "rpc/proto/diff.grpc.pb.h"
+#include "rpc/write_layer.h"
+
+namespace veneer {
+
+namespace {
+
+using grpc::ServerContext;
+using grpc::Status;
+namespace pb = containerd::services::diff::v1;
+
+class FileSource final : public Source {
+ public:
+  explicit FileSource(UniqueFd file) : file_(std::move(file)), source_(file_.get()) {}
+  Bytes next(Room room) override { return source_.next(room); }
+
+ private:
+  UniqueFd file_;
+  FdSource source_;
+};
+
+// The blob as a file of containerd's.
+std::unique_ptr<Source> maybe_open_file(const std::string& content_dir, const Digest& digest) {
+  const RelPath path = RelPath::clamp(fmt::format("{}/blobs/sha256/{}", content_dir, digest.hex()));
+  auto file = maybe_open_at(open_root("/").get(), path, O_RDONLY);
+  if (!file || !S_ISREG(stat_fd(file->get()).st_mode)) return nullptr;
+  return std::make_unique<FileSource>(std::move(*file));
+}
+
+// Those that one call may read.
+class CallBlobs final : public Blobs {
+ public:
+  CallBlobs(const DiffServiceOptions& options, const ContentClient* client,
+            const ServerContext& call)
+      : options_(options), client_(client), call_(call) {}
+
+  std::unique_ptr<Source> open(const Digest& digest) override {
+    if (!options_.content_dir.empty())
+      if (auto file = maybe_open_file(options_.content_dir, digest)) return file;
+    if (client_ == nullptr)
+      fail(Code::not_found, "{} has no blob {}", options_.content_dir, digest.str());
+    return client_->open(call_, digest);
+  }
+
+  std::optional<std::string> maybe_label(const Digest& digest, std::string_view key) override {
+    if (client_ == nullptr) return std::nullopt;
+    try {
+      return client_->maybe_label(call_, digest, key);
+    } catch (const Error&) {
+      return std::nullopt;  // it is no more than a hint, and the blob may be read all the same
+    }
+  }
+
+  bool is_cancelled() const override { return call_.IsCancelled(); }
+
+ private:
+  const DiffServiceOptions& options_;
+  const ContentClient* client_;
+  const ServerContext& call_;
+};
+
+std::vector<Mount> require_mounts(const ProtoMounts& mounts) {
+  for (const containerd::types::Mount& mount : mounts)
+    if (!mount.target().empty())
+      fail(Code::unsupported, "a mount on {} is not one of ours", mount.target());
+  return from_proto(mounts);
+}
+
+LayerDescriptor from_proto(const containerd::types::Descriptor& descriptor) {
+  LayerDescriptor layer;
+  layer.media_type = descriptor.media_type();
+  layer.digest = Digest::parse(descriptor.digest());
+  if (descriptor.size() < 0) fail(Code::invalid_argument, "a blob of {} bytes", descriptor.size());
+  if (descriptor.size() > 0) layer.size_bytes = static_cast<uint64_t>(descriptor.size());
+  layer.annotations = {descriptor.annotations().begin(), descriptor.annotations().end()};
+  return layer;
+}
+
+// Errors are the client's own doing if it has gone.
+template <typename Body>
+void cancellable(const ServerContext& call, Body&& body) {
+  try {
+    body();
+  } catch (const Error&) {
+    if (call.IsCancelled()) throw Cancelled{};
+    throw;
+  }
+}
+
+class DiffService final : public pb::Diff::Service {
+ public:
+  DiffService(Store& store, DiffServiceOptions options, const Observer& observer)
+      : store_(store), options_(std::move(options)), observer_(observer) {
+    if (!options_.containerd.empty()) client_.emplace(options_.containerd);
+  }
+
+  Status Apply(ServerContext* call, const pb::ApplyRequest* request,
+               pb::ApplyResponse* response) override {
+    const auto body = [&] { apply(*call, *request, *response->mutable_applied()); };
+    return guarded(observer_, "Apply", request->diff().digest(), [&] { cancellable(*call, body); });
+  }
+
+  Status Diff(ServerContext* call, const pb::DiffRequest* request,
+              pb::DiffResponse* response) override {
+    const auto body = [&] { diff(*call, *request, *response->mutable_diff()); };
+    return guarded(observer_, "Diff", request->ref(), [&] { cancellable(*call, body); });
+  }
+
+ private:
+  // `sync_fs` asks for what is always so, unless the store is a volatile one.
+  void apply(const ServerContext& call, const pb::ApplyRequest& request,
+             containerd::types::Descriptor& applied) {
+    const ApplyJob job{.space = options_.space,
+                       .mounts = require_mounts(request.mounts()),
+                       .layer = from_proto(request.diff())};
+    CallBlobs blobs(options_, client(), call);
+    const auto start = std::chrono::steady_clock::now();
+    const AppliedLayer layer = apply_to_snapshot(store_, job, blobs);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    if (observer_.metrics != nullptr)
+      observer_.metrics->add_import(layer.was_read, layer.size_bytes, taken.count());
+    if (options_.on_removed) options_.on_removed();
+    applied.set_media_type(std::string(kLayerTar));
+    applied.set_digest(layer.diff_id.str());
+    applied.set_size(static_cast<int64_t>(layer.size_bytes));
+  }
+
+  void diff(const ServerContext& call, const pb::DiffRequest& request,
+            containerd::types::Descriptor& result) {
+    if (client() == nullptr)
+      fail(Code::unsupported, "layers cannot be written: no containerd is configured");
+    WriteJob job = plan_write(store_, {.space = options_.space,
+                                       .left = require_mounts(request.left()),
+                                       .right = require_mounts(request.right()),
+                                       .media_type = request.media_type(),
+                                       .labels = veneer::from_proto(request.labels())});
+    if (request.has_source_date_epoch()) job.options.epoch = request.source_date_epoch().seconds();
+    const auto upload = client()->upload(call, request.ref());
+    const Digest diff_id = write_compressed(store_, job, *upload);
+    job.labels[std::string(kUncompressedLabel)] = diff_id.str();
+    const auto blob = upload->commit(job.labels);
+    result.set_media_type(job.media_type);
+    result.set_digest(blob.digest.str());
+    result.set_size(static_cast<int64_t>(blob.size_bytes));
+  }
+
+  const ContentClient* client() const { return client_ ? &*client_ : nullptr; }
+
+  Store& store_;
+  DiffServiceOptions options_;
+  const Observer observer_;
+  std::optional<ContentClient> client_;
+};
+
+}  // namespace
+
+RpcService make_diff_service(Store& store, DiffServiceOptions options, const Observer& observer) {
+  return std::make_shared<DiffService>(store, std::move(options), observer);
+}
+
+}  // namespace veneer

@@ -1,0 +1,32 @@
+// The daemon's log: one line an event on standard error, `level=error call=Prepare key="..." ...`,
+// which systemd's journal and log collectors take as it is.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+namespace veneer {
+
+struct LogField {
+  std::string_view name;
+  std::string value;
+};
+
+// For any thread. Never throws: where standard error does not work there is nobody to tell.
+class Log {
+ public:
+  enum class Level { error, info, debug };
+
+  explicit Log(Level most = Level::error) : most_(most) {}
+  void write(Level level, std::initializer_list<LogField> fields) const;
+
+ private:
+  Level most_;
+};
+
+// The line, without its end: values are quoted where they are not plain words, and cannot make
+// another line.
+std::string log_line(Log::Level level, std::initializer_list<LogField> fields);
+
+}  // namespace veneer

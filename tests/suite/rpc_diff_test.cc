@@ -1,0 +1,717 @@
+// The differ through a real socket, over a real store and a content store that is a server too:
+// blobs of all media types, layers that are there already, what must not be applied, cancellation;
+// and layers written, compressed and labelled.
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "base/failpoint.h"
+#include "rpc/apply_layer.h"
+#include "rpc/diff_service.h"
+#include "rpc/extraction.h"
+#include "rpc/media_types.h"
+#include "rpc/test_content.h"
+#include "store/store.h"
+#include "stream/compressing_sink.h"
+#include "tests/suite/snapshotter_suite.h"
+#include "tests/support/layer_tar.h"
+#include "tests/support/tree.h"
+
+namespace veneer {
+namespace {
+
+using grpc::StatusCode;
+using test::ClientMount;
+using test::DiffAnswer;
+using test::LayerTar;
+
+const Log kSilent;
+constexpr std::string_view kSpace = "containerd";
+constexpr const char* kNamespace = "k8s.io";
+constexpr const char* kDockerTar = "application/vnd.docker.image.rootfs.diff.tar";
+constexpr const char* kOciZstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+const std::string kGzip(kLayerTarGzip);
+const std::string kTar(kLayerTar);
+const std::string kLabel(kUncompressedLabel);
+
+std::string compress(const std::string& bytes, Compression compression) {
+  StringSink sink;
+  CompressingSink compressed(compression, sink);
+  compressed.write(std::as_bytes(std::span(bytes)));
+  compressed.finish();
+  return sink.text();
+}
+
+std::string decompress(const std::string& bytes) {
+  MemorySource source(std::as_bytes(std::span(bytes)));
+  DecompressingSource plain(source);
+  return read_all(plain, 1 << 30, "layer");
+}
+
+// With bytes after its end, which count for the digest.
+std::string base_tar() {
+  LayerTar tar;
+  tar.dir("./", {.mode = 0751}).dir("d").file("d/one", "1").file("f", "base");
+  return tar.bytes() + std::string(4096, '\0');
+}
+
+std::string top_tar() {
+  LayerTar tar;
+  tar.whiteout("d/one").file("f", "top").file("g", "new", {.mode = 0600, .uid = 7, .gid = 8});
+  return tar.bytes();
+}
+
+// Some megabytes that do not shrink, so that a call can be met in the middle.
+std::string large_tar() {
+  std::string data(4 << 20, '\0');
+  uint32_t state = 1;
+  for (char& byte : data) byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+  LayerTar tar;
+  tar.file("large", data);
+  return tar.bytes();
+}
+
+struct Blob {
+  Digest digest;
+  std::string media_type;
+  size_t size = 0;
+  std::map<std::string, std::string> annotations = {};
+};
+
+class RpcDiff : public testing::Test {
+ protected:
+  RpcDiff() { serve({.space = std::string(kSpace), .containerd = path("ctd.sock")}); }
+  ~RpcDiff() override {
+    server_.reset();
+    const UniqueFd run = open_root(store_.lowers().directory());
+    for (const std::string& name : list_dir(run.get()))
+      while (unmount_at(run.get(), RelPath::parse(name), Unmount::detach)) continue;
+  }
+
+  std::string path(const std::string& name) const { return scratch_.path() + "/" + name; }
+  void serve(DiffServiceOptions options) {
+    server_.reset();
+    const std::string socket = path(fmt::format("veneer{}.sock", ++servers_));
+    server_.emplace(socket, std::vector{make_diff_service(store_, std::move(options), kSilent)});
+    differ_.emplace(socket);
+  }
+
+  Blob add_blob(const std::string& bytes, const std::string& media_type,
+                const Labels& labels = {}) {
+    return {.digest = containerd_.add(kNamespace, bytes, labels),
+            .media_type = media_type,
+            .size = bytes.size()};
+  }
+
+  static containerd::services::diff::v1::ApplyRequest apply_request(
+      const Blob& blob, const std::vector<Mount>& mounts) {
+    containerd::services::diff::v1::ApplyRequest request;
+    request.mutable_diff()->set_media_type(blob.media_type);
+    request.mutable_diff()->set_digest(blob.digest.str());
+    request.mutable_diff()->set_size(static_cast<int64_t>(blob.size));
+    request.mutable_diff()->mutable_annotations()->insert(blob.annotations.begin(),
+                                                          blob.annotations.end());
+    to_proto(mounts, *request.mutable_mounts());
+    return request;
+  }
+  DiffAnswer apply(const Blob& blob, const std::vector<Mount>& mounts,
+                   const char* space = kNamespace) {
+    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", space}});
+  }
+
+  // What an unpacker does for each layer.
+  DiffAnswer unpack(const Blob& blob, const std::string& name, const std::string& parent) {
+    const auto mounts = snapshots_->prepare("extract " + name, parent, {});
+    DiffAnswer answer = apply(blob, mounts);
+    if (answer.code == StatusCode::OK) snapshots_->commit(name, "extract " + name, {});
+    return answer;
+  }
+
+  containerd::services::diff::v1::DiffRequest diff_request(const std::vector<Mount>& left,
+                                                           const std::vector<Mount>& right,
+                                                           const std::string& media_type) {
+    containerd::services::diff::v1::DiffRequest request;
+    to_proto(left, *request.mutable_left());
+    to_proto(right, *request.mutable_right());
+    request.set_media_type(media_type);
+    return request;
+  }
+  DiffAnswer diff(const containerd::services::diff::v1::DiffRequest& request,
+                  test::RemoteDiffer::Headers headers = {}) {
+    headers.emplace("containerd-namespace", kNamespace);
+    return differ_->diff(request, headers);
+  }
+
+  // A container over a committed snapshot, with a change.
+  std::vector<Mount> start(const std::string& key, const std::string& parent,
+                           const std::string& file = "mine") {
+    const auto mounts = snapshots_->prepare(key, parent, {});
+    const ClientMount mounted = mount(mounts);
+    write_file_at(mounted.dir(), RelPath::parse(file), "written", 0640);
+    return mounts;
+  }
+
+  ClientMount mount(const std::vector<Mount>& mounts) {
+    return {mounts, path(fmt::format("mount-{}", next_++))};
+  }
+  std::map<std::string, std::string> tree(const std::string& name,
+                                          const test::Describe& what = {}) {
+    const std::string key = fmt::format("look-{}", next_++);
+    const auto mounts = snapshots_->view(key, name, {});
+    auto lines = test::describe_tree(mount(mounts).dir(), what);
+    snapshots_->remove(key);
+    return lines;
+  }
+  std::string names(const std::string& name) {
+    const std::string key = fmt::format("look-{}", next_++);
+    const auto mounts = snapshots_->view(key, name, {});
+    std::string text = test::names_of(mount(mounts).dir());
+    snapshots_->remove(key);
+    return text;
+  }
+  size_t count_layers() { return list_dir(store_.layout().layers()).size(); }
+  size_t count_staging() { return list_dir(store_.layout().staging()).size(); }
+
+  test::Scratch scratch_;
+  test::FakeContainerd containerd_{path("ctd.sock")};
+  Store store_{{.root = path("root"), .run = path("run"), .is_volatile = false, .form = {}}};
+  std::unique_ptr<Snapshotter> snapshots_ = open_snapshotter(store_, kSpace);
+  std::optional<RpcServer> server_;
+  std::optional<test::RemoteDiffer> differ_;
+  int servers_ = 0;
+  int next_ = 0;
+};
+
+// --- applying ---
+
+TEST_F(RpcDiff, AppliesAllMediaTypes) {
+  const std::string tar = base_tar();
+  const std::vector<std::pair<std::string, Compression>> kinds = {
+      {kGzip, Compression::gzip},
+      {kOciZstd, Compression::zstd},
+      {kTar, Compression::none},
+      {kDockerTar, Compression::none},
+      {kDockerTar, Compression::gzip},  // it lies
+      {std::string(kDockerTar) + ".gzip", Compression::gzip},
+      {"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Compression::gzip}};
+  std::optional<std::map<std::string, std::string>> first;
+  for (const auto& [media_type, compression] : kinds) {
+    SCOPED_TRACE(media_type);
+    const int before = containerd_.reads();
+    const DiffAnswer answer = unpack(add_blob(compress(tar, compression), media_type), "base", "");
+    ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
+    EXPECT_EQ(answer.media_type, kTar);
+    EXPECT_EQ(answer.digest, Sha256::of(tar).str());
+    EXPECT_EQ(answer.size, tar.size());
+    EXPECT_EQ(containerd_.reads(), before + 1);
+    const auto seen = tree("base");
+    EXPECT_TRUE(seen.contains("d/one"));
+    if (!first) first = seen;
+    EXPECT_EQ(seen, *first);
+    snapshots_->remove("base");
+    EXPECT_EQ(count_layers(), 0u);
+  }
+}
+
+TEST_F(RpcDiff, LayersLieOverOneAnother) {
+  ASSERT_EQ(unpack(add_blob(compress(base_tar(), Compression::gzip), kGzip), "base", "").code,
+            StatusCode::OK);
+  ASSERT_EQ(unpack(add_blob(compress(top_tar(), Compression::zstd), kOciZstd), "top", "base").code,
+            StatusCode::OK);
+  EXPECT_EQ(names("base"), "d d/one f");
+  EXPECT_EQ(names("top"), "d f g");
+  const ClientMount container = mount(snapshots_->prepare("container", "top", {}));
+  EXPECT_EQ(read_file_at(container.dir(), "f", 10), "top");
+  EXPECT_EQ(stat_at(container.dir(), "g").st_uid, 7u);
+  EXPECT_EQ(count_staging(), 0u);
+}
+
+TEST_F(RpcDiff, WhatAnApplyMadeIsCommittedWithoutASync) {
+  LayerTar tar;
+  for (int number = 0; number < 100; ++number) tar.file(fmt::format("file-{}", number), "data");
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  ASSERT_EQ(apply(add_blob(tar.bytes(), kTar), mounts).code, StatusCode::OK);
+  EXPECT_EQ(snapshots_->stat("extract").kind, Kind::active);
+  // Nothing of the snapshot's own is left that could be synced.
+  EXPECT_TRUE(list_dir(store_.layout().snapshots()).empty());
+  failpoint::arm({.at = UINT64_MAX, .error_number = 0});
+  snapshots_->commit("layer", "extract", {});
+  EXPECT_EQ(failpoint::disarm(), 2u);  // both sides of the commit point
+  EXPECT_GT(snapshots_->usage("layer").size_bytes, 0u);
+}
+
+TEST_F(RpcDiff, AKnownLayerIsAttachedUnread) {
+  const std::string tar = base_tar();
+  const std::string diff_id = Sha256::of(tar).str();
+  ASSERT_EQ(unpack(add_blob(compress(tar, Compression::gzip), kGzip), "one", "").code,
+            StatusCode::OK);
+  const int reads = containerd_.reads();
+  Blob by_label = add_blob("never read", kOciZstd, {{kLabel, diff_id}});
+  Blob by_annotation = add_blob("never read either", kGzip);
+  by_annotation.annotations[kLabel] = diff_id;
+  Blob plain = add_blob(tar, kDockerTar);
+  int number = 0;
+  for (const Blob& blob : {by_label, by_annotation, plain}) {
+    const DiffAnswer answer = unpack(blob, fmt::format("known-{}", ++number), "");
+    ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
+    EXPECT_EQ(answer.digest, diff_id);
+    EXPECT_EQ(answer.size, tar.size());
+    EXPECT_EQ(tree(fmt::format("known-{}", number)), tree("one"));
+  }
+  // containerd 2.4 says it with the snapshot.
+  const auto mounts = snapshots_->prepare("labelled", "", {{std::string(kDiffIdLabel), diff_id}});
+  EXPECT_EQ(apply(add_blob("nor this", kGzip), mounts).digest, diff_id);
+  EXPECT_EQ(containerd_.reads(), reads);
+  EXPECT_EQ(count_layers(), 1u);
+}
+
+TEST_F(RpcDiff, AWrongHintIsNoHarm) {
+  Blob blob = add_blob(compress(base_tar(), Compression::gzip), kGzip,
+                       {{kLabel, Sha256::of("of nothing here").str()}});
+  blob.annotations[kLabel] = "nonsense";
+  const DiffAnswer answer = unpack(blob, "base", "");
+  EXPECT_EQ(answer.code, StatusCode::OK) << answer.message;
+  EXPECT_EQ(answer.digest, Sha256::of(base_tar()).str());
+}
+
+TEST_F(RpcDiff, TheNamespaceGoesOn) {
+  const Blob blob = add_blob(compress(base_tar(), Compression::gzip), kGzip);
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  EXPECT_EQ(apply(blob, mounts, "other").code, StatusCode::NOT_FOUND);
+  EXPECT_EQ(apply(blob, mounts, kNamespace).code, StatusCode::OK);
+}
+
+TEST_F(RpcDiff, TheSameCallAgainHasTheSameAnswer) {
+  const std::string tar = base_tar();
+  const Blob blob = add_blob(tar, kTar);
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  const DiffAnswer first = apply(blob, mounts);
+  const DiffAnswer second = apply(blob, mounts);
+  EXPECT_EQ(second.code, StatusCode::OK) << second.message;
+  EXPECT_EQ(second.digest, first.digest);
+  EXPECT_EQ(second.size, tar.size());
+  EXPECT_EQ(apply(add_blob(top_tar(), kTar), mounts).code, StatusCode::FAILED_PRECONDITION);
+}
+
+TEST_F(RpcDiff, ReadsTheFilesOfAContentDirectory) {
+  const std::string tar = base_tar();
+  const std::string bytes = compress(tar, Compression::gzip);
+  const Blob blob{.digest = Sha256::of(bytes), .media_type = kGzip, .size = bytes.size()};
+  const UniqueFd blobs = open_or_make_root(path("content/blobs/sha256"), 0700).fd;
+  write_file_at(blobs.get(), Layout::digest_name(blob.digest), bytes, 0600);
+  serve({.space = std::string(kSpace), .content_dir = path("content")});
+  EXPECT_EQ(unpack(blob, "base", "").digest, Sha256::of(tar).str());
+  EXPECT_EQ(containerd_.reads(), 0);
+  // What is not there is asked for, where somebody can be asked.
+  const Blob other = add_blob(compress(top_tar(), Compression::gzip), kGzip);
+  const auto mounts = snapshots_->prepare("extract", "base", {});
+  EXPECT_EQ(apply(other, mounts).code, StatusCode::NOT_FOUND);
+  serve({.space = std::string(kSpace),
+         .containerd = "unix://" + path("ctd.sock"),
+         .content_dir = path("content")});
+  EXPECT_EQ(apply(other, mounts).code, StatusCode::OK);
+  EXPECT_EQ(containerd_.reads(), 1);
+}
+
+// Layers of one image extracted side by side: prepared over nothing, answered with an upper
+// directory alone, and put over one another when they are committed.
+TEST_F(RpcDiff, ALayerExtractedAloneKeepsItsWhiteouts) {
+  const Labels labels{{std::string(kSnapshotRef), "sha256:top"},
+                      {std::string(kParentChainId), "sha256:base"}};
+  const auto mounts =
+      extraction_mounts("extract-1", "", labels, snapshots_->prepare("extract-1", "", labels));
+  ASSERT_EQ(mounts.size(), 1u);
+  ASSERT_EQ(mounts[0].type, "overlay");
+  const DiffAnswer answer = apply(add_blob(compress(top_tar(), Compression::gzip), kGzip), mounts);
+  ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
+  ASSERT_EQ(unpack(add_blob(compress(base_tar(), Compression::gzip), kGzip), "base", "").code,
+            StatusCode::OK);
+  snapshots_->commit("top", "extract-1", {.labels = labels, .parent = "base"});
+  EXPECT_EQ(names("top"), "d f g");
+  // It shows what one shows that was made there.
+  ASSERT_EQ(unpack(add_blob(top_tar(), kTar), "in turn", "base").code, StatusCode::OK);
+  EXPECT_EQ(tree("top"), tree("in turn"));
+  EXPECT_EQ(snapshots_->usage("top"), snapshots_->usage("in turn"));
+}
+
+// --- what is not applied ---
+
+TEST_F(RpcDiff, LeavesToOthersWhatItCannotDo) {
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  Blob blob = add_blob(base_tar(), kTar);
+  for (const char* const media_type :
+       {"application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "", "application/json"}) {
+    blob.media_type = media_type;
+    EXPECT_EQ(apply(blob, mounts).code, StatusCode::UNIMPLEMENTED) << media_type;
+  }
+  blob.media_type = kTar;
+  const std::string own = store_.layout().path() + "/snapshots/1/fs";
+  const auto bind = [](const std::string& source) {
+    return Mount{.type = "bind", .source = source, .options = {"rw", "rbind"}};
+  };
+  const auto upper = [](const std::string& directory) {
+    return Mount{.type = "overlay", .source = "overlay", .options = {"upperdir=" + directory}};
+  };
+  ASSERT_EQ(mounts, std::vector{bind(own)});
+  const std::vector<std::vector<Mount>> others = {
+      {},
+      {mounts[0], mounts[0]},
+      {bind("/var/lib/other/snapshots/1/fs")},
+      {bind(own + "/")},
+      {bind(own + "/../fs")},
+      {bind(store_.layout().path() + "/snapshots/1/work")},
+      {bind(store_.layout().path() + "/snapshots/01/fs")},
+      {bind(store_.layout().path() + "/snapshots/+1/fs")},
+      {bind(store_.layout().path() + "/snapshots/-1/fs")},
+      {bind(store_.layout().path() + "/snapshots/2/fs")},
+      {bind(store_.layout().path() + "/snapshots/99999999999999999999/fs")},
+      {bind(store_.layout().path() + "/snapshots//fs")},
+      {bind("")},
+      {upper(own + "x")},
+      {upper("")},
+      {upper(std::string(1 << 20, '/'))},
+      {Mount{.type = "erofs", .source = own, .options = {}}},
+      {Mount{.type = "overlay", .source = "overlay", .options = {"lowerdir=/a:/b"}}},
+      {Mount{.type = "overlay", .source = "overlay", .options = {"lowerdir="}}},
+  };
+  for (const auto& foreign : others)
+    EXPECT_EQ(apply(blob, foreign).code, StatusCode::UNIMPLEMENTED) << others.size();
+  auto on_target = apply_request(blob, mounts);
+  on_target.mutable_mounts(0)->set_target("etc");
+  EXPECT_EQ(differ_->apply(on_target, {{"containerd-namespace", kNamespace}}).code,
+            StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(containerd_.reads(), 0);
+  EXPECT_EQ(apply(blob, {upper(own)}).code, StatusCode::OK);
+}
+
+TEST_F(RpcDiff, LeavesToOthersWhatWasWrittenTo) {
+  const auto mounts = start("container", "");
+  EXPECT_EQ(apply(add_blob(base_tar(), kTar), mounts).code, StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(test::names_of(mount(mounts).dir()), "mine");
+}
+
+TEST_F(RpcDiff, SnapshotsOfAnotherSpaceAreNotFound) {
+  const auto mounts = open_snapshotter(store_, "driver")->prepare("image", "", {});
+  EXPECT_EQ(apply(add_blob(base_tar(), kTar), mounts).code, StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(RpcDiff, OnlyActiveSnapshotsAreFilled) {
+  const Blob blob = add_blob(base_tar(), kTar);
+  const auto view = snapshots_->view("view", "", {});
+  EXPECT_EQ(apply(blob, view).code, StatusCode::FAILED_PRECONDITION);
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  snapshots_->commit("committed", "extract", {});
+  EXPECT_EQ(apply(blob, mounts).code, StatusCode::FAILED_PRECONDITION);
+}
+
+TEST_F(RpcDiff, ADamagedBlobChangesNothing) {
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  const std::string bytes = compress(base_tar(), Compression::gzip);
+  const Blob good = add_blob(bytes, kGzip);
+  Blob wrong_size = good;
+  wrong_size.size += 1;
+  EXPECT_EQ(apply(wrong_size, mounts).code, StatusCode::DATA_LOSS);
+  wrong_size.size -= 2;
+  EXPECT_EQ(apply(wrong_size, mounts).code, StatusCode::DATA_LOSS);
+  // Another layer under this name: it is whole, but not what was asked for.
+  containerd_.replace(kNamespace, good.digest, compress(top_tar(), Compression::gzip));
+  Blob any_size = good;
+  any_size.size = 0;
+  EXPECT_EQ(apply(any_size, mounts).code, StatusCode::DATA_LOSS);
+  containerd_.replace(kNamespace, good.digest, bytes.substr(0, bytes.size() / 2));
+  EXPECT_EQ(apply(any_size, mounts).code, StatusCode::DATA_LOSS);
+  Blob no_tar = add_blob("this is no tar, and has no end either", kTar);
+  EXPECT_EQ(apply(no_tar, mounts).code, StatusCode::DATA_LOSS);
+  EXPECT_EQ(count_layers(), 0u);
+  EXPECT_EQ(count_staging(), 0u);
+  containerd_.replace(kNamespace, good.digest, bytes);
+  EXPECT_EQ(apply(good, mounts).code, StatusCode::OK);
+}
+
+TEST_F(RpcDiff, AbsurdDescriptorsAreRefused) {
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  auto request = apply_request(add_blob(base_tar(), kTar), mounts);
+  const auto code = [&] {
+    return differ_->apply(request, {{"containerd-namespace", kNamespace}}).code;
+  };
+  request.mutable_diff()->set_size(-1);
+  EXPECT_EQ(code(), StatusCode::INVALID_ARGUMENT);
+  request.mutable_diff()->set_size(0);
+  request.mutable_diff()->set_digest("sha256:../../../etc/passwd");
+  EXPECT_EQ(code(), StatusCode::INVALID_ARGUMENT);
+  request.mutable_diff()->set_digest("");
+  EXPECT_EQ(code(), StatusCode::INVALID_ARGUMENT);
+  request.clear_diff();
+  EXPECT_NE(code(), StatusCode::OK);
+}
+
+TEST_F(RpcDiff, ACancelledApplyLeavesASnapshotToBeRemoved) {
+  const std::string tar = large_tar();
+  const Blob blob = add_blob(compress(tar, Compression::gzip), kGzip);
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  containerd_.hold_reads();
+  grpc::ClientContext context;
+  auto answer = std::async(std::launch::async, [&] {
+    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
+                          context);
+  });
+  containerd_.wait_until_held();
+  context.TryCancel();
+  EXPECT_EQ(answer.get().code, StatusCode::CANCELLED);
+  snapshots_->remove("extract");
+  server_->drain(std::chrono::seconds(10));  // the call itself has come to its end, too
+  EXPECT_TRUE(containerd_.wait_until_released());
+  EXPECT_EQ(count_layers(), 0u);
+  EXPECT_EQ(count_staging(), 0u);
+}
+
+TEST_F(RpcDiff, ASnapshotCanBeRemovedUnderAnApply) {
+  const Blob blob = add_blob(compress(large_tar(), Compression::gzip), kGzip);
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  containerd_.hold_reads();
+  grpc::ClientContext context;
+  auto answer = std::async(std::launch::async, [&] {
+    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
+                          context);
+  });
+  containerd_.wait_until_held();
+  snapshots_->remove("extract");
+  EXPECT_THROW((void)snapshots_->stat("extract"), Error);
+  context.TryCancel();
+  EXPECT_NE(answer.get().code, StatusCode::OK);
+}
+
+TEST_F(RpcDiff, AnApplyThatFailsAnywhereCanBeRemovedOrMadeAgain) {
+  const Blob blob = add_blob(compress(base_tar(), Compression::gzip), kGzip);
+  uint64_t at = 1;
+  for (;; ++at) {
+    SCOPED_TRACE(at);
+    ASSERT_LT(at, 200u);
+    const auto mounts = snapshots_->prepare("extract", "", {});
+    failpoint::arm({.at = at, .error_number = EIO});
+    const DiffAnswer answer = apply(blob, mounts);
+    const bool is_through = failpoint::disarm() < at;
+    if (at % 2 == 0) {
+      EXPECT_EQ(apply(blob, mounts).code, StatusCode::OK);
+      snapshots_->commit("layer", "extract", {});
+      EXPECT_EQ(names("layer"), "d d/one f");
+      snapshots_->remove("layer");
+      EXPECT_EQ(count_layers(), 0u);
+    } else {
+      snapshots_->remove("extract");
+    }
+    empty_trash(store_.layout());
+    EXPECT_EQ(count_staging(), 0u);
+    EXPECT_TRUE(list_dir(store_.layout().snapshots()).empty());
+    if (is_through) {
+      EXPECT_EQ(answer.code, StatusCode::OK) << answer.message;
+      break;
+    }
+  }
+  EXPECT_GT(at, 10u);
+}
+
+TEST_F(RpcDiff, TwoNamespacesUnpackOneLayerAtOnce) {
+  const std::string tar = large_tar();
+  const Blob blob = add_blob(compress(tar, Compression::gzip), kGzip);
+  std::vector<std::future<DiffAnswer>> answers;
+  for (int number = 0; number < 4; ++number)
+    answers.push_back(std::async(std::launch::async, [&, number] {
+      return unpack(blob, fmt::format("layer-{}", number), "");
+    }));
+  for (auto& answer : answers) EXPECT_EQ(answer.get().digest, Sha256::of(tar).str());
+  EXPECT_EQ(count_layers(), 1u);
+  EXPECT_EQ(count_staging(), 0u);
+}
+
+TEST_F(RpcDiff, WithoutContainerdACallFailsAndTheNextOneWorks) {
+  serve({.space = std::string(kSpace), .containerd = path("late.sock")});
+  const Blob blob = add_blob(base_tar(), kTar);
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  EXPECT_EQ(apply(blob, mounts).code, StatusCode::UNAVAILABLE);
+  test::FakeContainerd late(path("late.sock"));
+  (void)late.add(kNamespace, base_tar());
+  DiffAnswer answer;
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    answer = apply(blob, mounts);
+    if (answer.code != StatusCode::UNAVAILABLE) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(answer.code, StatusCode::OK) << answer.message;
+}
+
+// --- writing ---
+
+TEST_F(RpcDiff, WritesWhatAContainerChanged) {
+  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
+  const auto right = start("container", "base");
+  const auto left = snapshots_->view("parent", "base", {});
+  for (const auto& [asked, expected, compression] :
+       std::vector<std::tuple<std::string, std::string, Compression>>{
+           {"", kGzip, Compression::gzip},
+           {kGzip, kGzip, Compression::gzip},
+           {kOciZstd, kOciZstd, Compression::zstd},
+           {kTar, kTar, Compression::none}}) {
+    SCOPED_TRACE(asked);
+    auto request = diff_request(left, right, asked);
+    (*request.mutable_labels())["of the client"] = "kept";
+    const DiffAnswer answer = diff(request);
+    ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
+    EXPECT_EQ(answer.media_type, expected);
+    const test::FakeBlob blob = containerd_.blobs(kNamespace).at(answer.digest);
+    EXPECT_EQ(blob.bytes.size(), answer.size);
+    EXPECT_EQ(sniff_compression(std::as_bytes(std::span(blob.bytes))), compression);
+    const std::string tar = decompress(blob.bytes);
+    EXPECT_EQ(blob.labels.at(kLabel), Sha256::of(tar).str());
+    EXPECT_EQ(blob.labels.at("of the client"), "kept");
+    EXPECT_TRUE(tar.contains("mine"));
+    EXPECT_FALSE(tar.contains("base"));  // what lies below
+  }
+  EXPECT_TRUE(containerd_.aborted().size() <= 1) << "but for what was there already";
+}
+
+TEST_F(RpcDiff, WhatItWroteCanBeApplied) {
+  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
+  const auto right = start("container", "base");
+  const DiffAnswer written =
+      diff(diff_request(snapshots_->view("parent", "base", {}), right, kGzip));
+  ASSERT_EQ(written.code, StatusCode::OK) << written.message;
+  const Blob blob{.digest = Digest::parse(written.digest),
+                  .media_type = written.media_type,
+                  .size = written.size};
+  ASSERT_EQ(unpack(blob, "image", "base").code, StatusCode::OK);
+  EXPECT_EQ(tree("image", {.times = false}),
+            test::describe_tree(mount(right).dir(), {.times = false}));
+}
+
+TEST_F(RpcDiff, TheRefAndTheLeaseAreThoseOfTheClient) {
+  const auto right = start("container", "");
+  auto request = diff_request(snapshots_->view("nothing", "", {}), right, kGzip);
+  request.set_ref("a ref");
+  const DiffAnswer leased = diff(request, {{"containerd-lease", "a lease"}});
+  ASSERT_EQ(leased.code, StatusCode::OK) << leased.message;
+  EXPECT_TRUE(containerd_.written().contains("a ref"));
+  EXPECT_EQ(containerd_.blobs(kNamespace).at(leased.digest).lease, "a lease");
+  EXPECT_TRUE(containerd_.leases().empty());
+  // Without one it gets one that ends by itself.
+  request.set_media_type(kTar);
+  const DiffAnswer own = diff(request);
+  ASSERT_EQ(own.code, StatusCode::OK) << own.message;
+  const auto leases = containerd_.leases();
+  ASSERT_EQ(leases.size(), 1u);
+  EXPECT_EQ(containerd_.blobs(kNamespace).at(own.digest).lease, leases.begin()->first);
+  EXPECT_TRUE(leases.begin()->second.contains("containerd.io/gc.expire"));
+}
+
+TEST_F(RpcDiff, WhatIsThereAlreadyIsLabelled) {
+  const auto right = start("container", "");
+  const auto request = diff_request(snapshots_->view("nothing", "", {}), right, kGzip);
+  const DiffAnswer first = diff(request);
+  ASSERT_EQ(first.code, StatusCode::OK) << first.message;
+  const test::FakeBlob blob = containerd_.blobs(kNamespace).at(first.digest);
+  (void)containerd_.add(kNamespace, blob.bytes, {{"older", "label"}});
+  const DiffAnswer second = diff(request);
+  ASSERT_EQ(second.code, StatusCode::OK) << second.message;
+  EXPECT_EQ(second.digest, first.digest);  // reproducible
+  EXPECT_EQ(second.size, first.size);
+  const Labels labels = containerd_.blobs(kNamespace).at(first.digest).labels;
+  EXPECT_EQ(labels.at(kLabel), blob.labels.at(kLabel));
+  EXPECT_EQ(labels.at("older"), "label");
+}
+
+TEST_F(RpcDiff, TimesAreClampedToTheEpoch) {
+  std::vector<std::string> digests;
+  for (const char* const key : {"one", "two"}) {
+    const auto right = snapshots_->prepare(key, "", {});
+    {
+      const ClientMount mounted = mount(right);
+      write_file_at(mounted.dir(), "file", "data", 0644);
+      const timespec time{.tv_sec = 1'600'000'000 + static_cast<time_t>(digests.size()),
+                          .tv_nsec = 5};
+      set_times_at(mounted.dir(), "file", time, time);
+    }
+    auto request =
+        diff_request(snapshots_->view(fmt::format("nothing-{}", key), "", {}), right, kTar);
+    request.mutable_source_date_epoch()->set_seconds(1'500'000'000);
+    const DiffAnswer answer = diff(request);
+    ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
+    digests.push_back(answer.digest);
+    request.clear_source_date_epoch();
+    EXPECT_NE(diff(request).digest, answer.digest);
+  }
+  EXPECT_EQ(digests[0], digests[1]);
+}
+
+TEST_F(RpcDiff, ACommittedLayerIsWrittenAsItCame) {
+  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
+  ASSERT_EQ(unpack(add_blob(top_tar(), kTar), "top", "base").code, StatusCode::OK);
+  // Under other names too.
+  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base again", "").code, StatusCode::OK);
+  const auto base = snapshots_->view("view of base", "base again", {});
+  const auto top = snapshots_->view("view of top", "top", {});
+  const auto nothing = snapshots_->view("nothing", "", {});
+  EXPECT_EQ(diff(diff_request(base, top, kTar)).digest, Sha256::of(top_tar()).str());
+  EXPECT_EQ(diff(diff_request(nothing, base, kTar)).digest, Sha256::of(base_tar()).str());
+  // Two layers as one.
+  const DiffAnswer both = diff(diff_request(nothing, top, kTar));
+  ASSERT_EQ(both.code, StatusCode::OK) << both.message;
+  const Blob blob{
+      .digest = Digest::parse(both.digest), .media_type = both.media_type, .size = both.size};
+  ASSERT_EQ(unpack(blob, "flat", "").code, StatusCode::OK);
+  EXPECT_EQ(names("flat"), "d f g");
+}
+
+TEST_F(RpcDiff, DirectoriesAreWrittenAsWell) {
+  (void)start("container", "");
+  snapshots_->commit("one", "container", {});
+  const auto right = start("over it", "one", "another");
+  const auto left = snapshots_->view("view", "one", {});
+  EXPECT_EQ(left[0].type, "bind");
+  const DiffAnswer answer = diff(diff_request(left, right, kTar));
+  EXPECT_EQ(answer.code, StatusCode::OK) << answer.message;
+  EXPECT_EQ(diff(diff_request(snapshots_->view("nothing", "", {}), left, kTar)).code,
+            StatusCode::OK);
+}
+
+TEST_F(RpcDiff, OwnersAreThoseInsideTheNamespace) {
+  const Labels labels{{"containerd.io/snapshot/uidmapping", "0:100000:65536"},
+                      {"containerd.io/snapshot/gidmapping", "0:200000:65536"}};
+  const auto right = snapshots_->prepare("container", "", labels);
+  {
+    const ClientMount mounted = mount(right);
+    chown_fd(mounted.dir(), 100000, 200000);
+    write_file_at(mounted.dir(), "file", "", 0644);
+    chown_at(mounted.dir(), "file", 100005, 200006);
+  }
+  const DiffAnswer answer = diff(diff_request(snapshots_->view("nothing", "", {}), right, kTar));
+  ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
+  const Blob blob{.digest = Digest::parse(answer.digest), .media_type = kTar, .size = 0};
+  ASSERT_EQ(unpack(blob, "image", "").code, StatusCode::OK);
+  const ClientMount image = mount(snapshots_->view("view", "image", {}));
+  EXPECT_EQ(stat_at(image.dir(), "file").st_uid, 5u);
+  EXPECT_EQ(stat_at(image.dir(), "file").st_gid, 6u);
+}
+
+TEST_F(RpcDiff, WhatCannotBeWrittenIsNotHalfThere) {
+  const auto left = snapshots_->view("nothing", "", {});
+  const auto right = snapshots_->prepare("container", "", {});
+  {
+    const ClientMount mounted = mount(right);
+    write_file_at(mounted.dir(), "large", large_tar(), 0644);
+  }
+  EXPECT_EQ(diff(diff_request(left, right, "application/x-other")).code, StatusCode::UNIMPLEMENTED);
+  const Mount foreign{.type = "bind", .source = "/etc", .options = {"ro", "rbind"}};
+  EXPECT_EQ(diff(diff_request(left, {foreign}, kTar)).code, StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(diff(diff_request({foreign}, right, kTar)).code, StatusCode::UNIMPLEMENTED);
+  containerd_.fail_writes_at(2 << 20);
+  const DiffAnswer full = diff(diff_request(left, right, kGzip));
+  EXPECT_EQ(full.code, StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(full.message.contains("disk full")) << full.message;
+  EXPECT_EQ(containerd_.aborted(), containerd_.written());
+  EXPECT_TRUE(containerd_.blobs(kNamespace).empty());
+  serve({.space = std::string(kSpace)});
+  EXPECT_EQ(diff(diff_request(left, right, kTar)).code, StatusCode::UNIMPLEMENTED);
+}
+
+}  // namespace
+}  // namespace veneer
