@@ -230,7 +230,7 @@ int collect(const Request& request) {
   const Meta::Transaction::Unused unused = transaction.list_unused_layers();
   if (!request.is_dry_run) {
     local.store.collect(std::move(transaction));
-    empty_trash(local.store.layout());
+    empty_trash(local.store.layout(), DeletedByOthers::awaited);
   }
   uint64_t size_bytes = 0;
   for (const VariantRecord& variant : unused.variants) size_bytes += variant.usage.size_bytes;

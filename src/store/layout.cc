@@ -23,8 +23,8 @@ UniqueFd open_or_make_dir_at(int dir, PathView name, bool& is_new) {
   return open_dir_at(dir, name);
 }
 
-bool try_lock(int dir) {
-  while (::flock(dir, LOCK_EX | LOCK_NB) != 0) {
+bool try_lock(int dir, int wait = LOCK_NB) {
+  while (::flock(dir, LOCK_EX | wait) != 0) {
     if (errno == EWOULDBLOCK) return false;
     if (errno != EINTR) fail_errno(errno, "flock {}", path_of(dir));
   }
@@ -38,8 +38,8 @@ void remove_unused(int dir, const RelPath& name) {
   (void)remove_tree_at(dir, name);
 }
 
-// Nothing if another process has it, or has deleted it just now.
-void remove_unlocked(int dir, const RelPath& name) {
+// Nothing if another process has it (`wait` is LOCK_NB, or 0), or has deleted it just now.
+void remove_unlocked(int dir, const RelPath& name, int wait) {
   const std::optional<struct stat> status = maybe_stat_at(dir, name);
   if (!status) return;
   if (!S_ISDIR(status->st_mode)) {
@@ -47,13 +47,13 @@ void remove_unlocked(int dir, const RelPath& name) {
     return;
   }
   const std::optional<UniqueFd> tree = maybe_open_dir_at(dir, name);
-  if (tree && try_lock(tree->get())) remove_unused(dir, name);
+  if (tree && try_lock(tree->get(), wait)) remove_unused(dir, name);
 }
 
-void remove_all_unlocked(int dir, std::exception_ptr& first_error) {
+void remove_all_unlocked(int dir, int wait, std::exception_ptr& first_error) {
   for (const std::string& name : list_dir(dir)) {
     try {
-      remove_unlocked(dir, RelPath::parse_name(name, "name"));
+      remove_unlocked(dir, RelPath::parse_name(name, "name"), wait);
     } catch (const Error&) {
       if (!first_error) first_error = std::current_exception();
     }
@@ -154,10 +154,11 @@ void StagingDir::publish(int dir, const RelPath& name, bool is_volatile) {
   }
 }
 
-void empty_trash(const Layout& layout) {
+void empty_trash(const Layout& layout, DeletedByOthers others) {
   std::exception_ptr first_error;
-  remove_all_unlocked(layout.trash(), first_error);
-  remove_all_unlocked(layout.staging(), first_error);
+  remove_all_unlocked(layout.trash(), others == DeletedByOthers::awaited ? 0 : LOCK_NB,
+                      first_error);
+  remove_all_unlocked(layout.staging(), LOCK_NB, first_error);
   if (first_error) std::rethrow_exception(first_error);
 }
 

@@ -74,6 +74,8 @@ class StagingDir {
 // Deletes what is in trash/, and in staging/ what no process holds; what is mounted on the merged/
 // of a snapshot there is detached. Several may do so at once: each tree is one's alone. Goes on
 // after an error with the rest, and throws the first at the end.
-void empty_trash(const Layout& layout);
+// A tree in trash/ that another one is deleting is left to it, or waited for.
+enum class DeletedByOthers { left, awaited };
+void empty_trash(const Layout& layout, DeletedByOthers others = DeletedByOthers::left);
 
 }  // namespace veneer

@@ -120,7 +120,7 @@ class LocalSnapshotter final : public Snapshotter {
   void remove(std::string_view key) override;
   void walk(const std::vector<std::string>& filters,
             const std::function<void(const SnapshotInfo&)>& visit) override;
-  void cleanup() override { empty_trash(store_.layout()); }
+  void cleanup() override { empty_trash(store_.layout(), DeletedByOthers::awaited); }
 
  private:
   std::vector<Mount> make(Kind kind, std::string_view key, std::string_view parent,

@@ -44,7 +44,16 @@ std::optional<int64_t> maybe_id(std::string_view name) {
   return id;
 }
 
+void clear_orphan_blobs(Meta::Transaction& transaction, const Layout& layout) {
+  std::set<std::string> blobs;
+  for (const Digest& blob : transaction.list_blobs()) blobs.insert(blob.hex());
+  for (const std::string& name : list_dir(layout.blobs()))
+    if (!blobs.contains(name))
+      discard_if_there(layout, layout.blobs(), RelPath::parse_name(name, "blob"));
+}
+
 void clear_orphans(Meta::Transaction& transaction, const Layout& layout, Lowers& lowers) {
+  clear_orphan_blobs(transaction, layout);
   const std::set<std::string> snapshots = snapshot_names(transaction);
   for (const std::string& name : list_dir(layout.snapshots()))
     if (const auto id = maybe_id(name); id && !snapshots.contains(name))

@@ -85,7 +85,7 @@ class Snapshotter {
   // their making; for all without filters. What changes meanwhile may or may not be seen.
   virtual void walk(const std::vector<std::string>& filters,
                     const std::function<void(const SnapshotInfo&)>& visit) = 0;
-  // Deletes what was removed.
+  // Deletes what was removed, and waits for others that do.
   virtual void cleanup() = 0;
 };
 
