@@ -4,7 +4,8 @@
 # memory, so that the disk does not decide, and the inputs are in the page cache.
 #   usage: bench/peers.sh [base|full]
 # environment: VENEER (build/release/bin/veneer; index_tar and container_life beside it),
-#   CORPUS (/var/tmp/corpus; see make_corpus.sh), VENEER_CLIENTS (build/clients; see tests/support/clients.sh),
+#   CORPUS (/var/tmp/corpus; see make_corpus.sh),
+#   VENEER_CLIENTS (build/clients; see tests/support/clients.sh),
 #   RUNS (3; of which the fastest counts), DISK_SIZE (10G)
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")

@@ -18,6 +18,7 @@ namespace veneer {
 inline constexpr int kDone = 0;
 inline constexpr int kFailed = 1;
 inline constexpr int kUsage = 2;
+inline constexpr int kDamaged = 3;  // check
 
 struct Context {
   std::string root = "/var/lib/veneer";
@@ -37,6 +38,7 @@ struct Context {
 void add_image_commands(CLI::App& app, Context& context);
 void add_container_commands(CLI::App& app, Context& context);
 void add_store_commands(CLI::App& app, Context& context);
+void add_check_command(CLI::App& app, Context& context);
 void add_driver_command(CLI::App& app, Context& context);
 void add_layer_command(CLI::App& app, Context& context);
 void add_info_command(CLI::App& app, Context& context);

@@ -135,6 +135,7 @@ int run(int argc, char** argv) {
     add_image_commands(app, context);
     add_container_commands(app, context);
     add_store_commands(app, context);
+    add_check_command(app, context);
     add_driver_command(app, context);
     add_layer_command(app, context);
     add_info_command(app, context);

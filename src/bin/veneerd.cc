@@ -1,4 +1,4 @@
-// veneerd: the daemon. It serves containerd's snapshots from a store.
+// veneerd: the daemon. It serves containerd's snapshots and layers from a store.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -83,7 +83,7 @@ void add_options(CLI::App& app, Settings& settings) {
   app.add_flag("--remap-ids", settings.remap_ids,
                "Map the ids of layers for user namespaces: for containerd's \"remap-ids\"");
   app.add_option("--metrics", settings.metrics,
-                 "Where metrics are served, by HTTP at /metrics: 127.0.0.1:9417")
+                 "Where Prometheus finds metrics, at /metrics: 127.0.0.1:9417")
       ->option_text("ADDRESS:PORT");
   add_choice(app, "--log-level", settings.log_level, {"error", "info", "debug"},
              "What is logged, info by default");
@@ -201,8 +201,7 @@ void serve(const Settings& settings, const Log& log) {
   std::optional<MetricsServer> metrics_server;
   if (!settings.metrics.empty()) {
     metrics_server.emplace(settings.metrics, [&] { return metrics.text(store); }, log);
-    log.write(Log::Level::info,
-              {{"event", "serving metrics"}, {"address", metrics_server->address()}});
+    log.write(Log::Level::info, {{"event", "serving"}, {"metrics", metrics_server->address()}});
   }
   log.write(Log::Level::info, {{"event", "serving"},
                                {"snapshotter", path},

@@ -150,7 +150,7 @@ class Meta::Transaction {
 
   std::optional<ContainerRecord> maybe_container(std::string_view id);
   std::optional<ContainerRecord> maybe_container_by_name(std::string_view name);
-  std::vector<ContainerRecord> list_containers();        // newest first
+  std::vector<ContainerRecord> list_containers();  // newest first
   size_t count_containers(int64_t image);
   // Up to `limit` ids that begin with these hex digits, in order.
   std::vector<std::string> list_container_ids(std::string_view prefix, size_t limit);

@@ -1,0 +1,47 @@
+// The database of a store looked at as a whole, below the rules that keep it whole: what a damaged
+// disk or another program did to it. Each call has a connection of its own.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
+#include "store/layout.h"
+
+namespace veneer {
+
+// What SQLite says of the file (PRAGMA integrity_check); nothing if all is well.
+std::vector<std::string> find_database_damage(const Layout& layout);
+
+// A row that refers to one that is not there.
+struct BrokenReference {
+  std::string table;
+  std::optional<int64_t> row;  // its id; none in tables that have no integer key
+  std::string target;          // the table that lacks a row
+};
+std::vector<BrokenReference> find_broken_references(const Layout& layout);
+// True if remove_lone_rows() removes it: a row that only adds to what is not there.
+bool is_removable(const BrokenReference& reference);
+
+// These wait for other writers, and so must not be called while a transaction that writes is open
+// in this thread. Durable when they return, unless the store is volatile.
+class LoneRows {
+ public:
+  LoneRows(const Layout& layout, bool is_volatile) : layout_(layout), is_volatile_(is_volatile) {}
+
+  // Labels, names of images and variants whose snapshot, image or layer is not there. How many.
+  int64_t remove_lone_rows() const;
+  // A variant that no snapshot has. False if it was not there, or a snapshot has it.
+  bool remove_variant(int64_t variant) const;
+  // What the index of a variant is now.
+  void set_digest(int64_t variant, const Digest& digest) const;
+
+ private:
+  class Writer;
+  const Layout& layout_;
+  bool is_volatile_;
+};
+
+}  // namespace veneer
