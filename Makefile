@@ -68,9 +68,13 @@ fuzz: ## every fuzzer for FUZZ_SECONDS each
 	$(call compile,fuzz)
 	scripts/fuzz $(FUZZ_SECONDS)
 
-install: release ## bin/veneer and its man pages below PREFIX (/usr/local); DESTDIR stages it
-	install -D -m 0755 build/release/bin/veneer '$(DESTDIR)$(PREFIX)/bin/veneer'
+install: release ## the programs, manuals and systemd unit below PREFIX (/usr/local); DESTDIR stages
+	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' build/release/bin/veneer{,d}
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' docs/man/*.1
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/man/man8' docs/man/*.8
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/veneer' docs/containerd.md
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/systemd/system' contrib/veneerd.service
+	sed -i 's|/usr/local|$(PREFIX)|g' '$(DESTDIR)$(PREFIX)/lib/systemd/system/veneerd.service'
 
 clean: ## removes the build trees, and keeps the clients' root file systems
 	find build -mindepth 1 -maxdepth 1 ! -name clients -exec rm -rf {} + 2>/dev/null || true

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <charconv>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -39,7 +40,10 @@ HostPort split(const std::string& address) {
     if (is_v6) parts.host = parts.host.substr(1, parts.host.size() - 2);
     if (!is_v6 && parts.host.contains(':')) parts.host.clear();
   }
-  if (parts.host.empty() || parts.port.empty())
+  uint16_t port = 0;
+  const char* const end = parts.port.data() + parts.port.size();
+  const auto read = std::from_chars(parts.port.data(), end, port);
+  if (parts.host.empty() || read.ec != std::errc() || read.ptr != end)
     fail(Code::invalid_argument, "\"{}\" is not an IP address, a colon and a port", address);
   return parts;
 }

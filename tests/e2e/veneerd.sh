@@ -40,10 +40,19 @@ ends "an unknown option" 2 'veneerd --help' --snapshotter "unix://$socket" --wha
 ends "an unknown form" 2 '"tar" is none of packed, directory' --form tar \
   --snapshotter "unix://$socket"
 ends "no address" 1 'is not unix:// and an absolute path' --snapshotter "$socket"
+ends "no address of metrics" 1 'is not an IP address' --metrics localhost:1 \
+  --snapshotter "unix://$socket"
+ends "no configuration" 2 "$scratch/none" --config "$scratch/none"
 ends "a root that cannot be" 1 'level=error event=failed' --root /proc/none \
   --snapshotter "unix://$socket"
 touch "$scratch/file"
 ends "a file for a socket" 1 'is not a socket' --snapshotter "unix://$scratch/file"
+
+# The manual has all options, and no others.
+manual=$here/../../docs/man/veneerd.8
+expect "the options of the manual" \
+  "$("$VENEERD" --help | grep -oE '^  (-h,)?--[a-z-]+' | sed 's/.*--//' | sort)" \
+  "$(sed -n 's/^\.It .*Fl -\([a-z-]*\).*/\1/p' "$manual" | sort)"
 
 # --- as a service ----------------------------------------------------------------------------
 
@@ -102,3 +111,49 @@ wait "$server" || fail "SIGINT: status $?"
 gone
 kill "$listener"
 expect "what is open" 0 "$(find "$scratch/root/opened" -type f | wc -l)"
+
+# --- a configuration, and metrics --------------------------------------------------------------
+
+cat >"$scratch/veneerd.conf" <<CONF
+# a comment
+root = "$scratch/root"
+run = "$scratch/run"
+snapshotter = "unix://$socket"
+metrics = "127.0.0.1:0"
+pack-on-commit = true
+remap-ids = true
+log-level = "error"
+CONF
+: >"$scratch/log"  # of the one before
+"$VENEERD" --config "$scratch/veneerd.conf" --log-level info 2>"$scratch/log" &
+server=$!
+wait_until 30 grep -q " root=$scratch/root " "$scratch/log" || fail "$(cat "$scratch/log")"
+address=$(sed -n 's/^level=info event=serving metrics=//p' "$scratch/log")
+
+# metric NAME: its value
+metric() {
+  python3 -c 'import sys, urllib.request
+with urllib.request.urlopen(f"http://{sys.argv[1]}/metrics", timeout=20) as answer:
+    for line in answer.read().decode().splitlines():
+        name, _, value = line.rpartition(" ")
+        if name == sys.argv[2]:
+            print(value)' "$address" "$1"
+}
+expect "the layers of an empty store" 0 "$(metric veneer_layers)"
+python3 "$here/../support/make_image.py" "$scratch/image" >/dev/null
+"$VENEER" --root "$scratch/root" --run "$scratch/run" load "$scratch/image/oci" >/dev/null
+expect "the layers of an image" 4 "$(metric veneer_layers)"
+expect "its snapshots" 4 "$(metric 'veneer_snapshots{kind="committed"}')"
+[[ $(metric veneer_store_bytes) -gt 10000 ]] || fail "its size: $(metric veneer_store_bytes)"
+expect "what was imported by containerd" 0 "$(metric 'veneer_import_bytes_total{from="blob"}')"
+ends "an address that is taken" 1 "listen on $address" --metrics "$address" \
+  --snapshotter "unix://$scratch/other.sock"
+# A client that says nothing keeps nobody, and no shutdown, waiting for long.
+exec 7<>"/dev/tcp/${address%:*}/${address#*:}"
+expect "the layers after a silent client" 4 "$(metric veneer_layers)"
+exec 7>&-
+kill -TERM "$server"
+wait "$server" || fail "SIGTERM: status $?"
+
+echo 'wat = 1' >>"$scratch/veneerd.conf"
+ends "an unknown setting" 2 wat --config "$scratch/veneerd.conf"

@@ -9,11 +9,11 @@
 #include <mutex>
 
 #include "base/at.h"
-#include "rpc/known_layer.h"
-#include "rpc/snapshots_service.h"
-#include "rpc/test_snapshotter.h"
+#include "rpc/apply_layer.h"
+#include "rpc/extraction.h"
 #include "store/one_layer.h"
 #include "store/store.h"
+#include "tests/suite/rpc_served.h"
 #include "tests/suite/snapshotter_suite.h"
 #include "tests/support/layer_tar.h"
 #include "tests/support/tree.h"
@@ -25,31 +25,9 @@ using grpc::StatusCode;
 using test::LayerTar;
 using test::RemoteSnapshotter;
 using test::Scratch;
+using test::Served;
 
 const Log kSilent;
-
-// A server over a store, and a client of it.
-struct Served {
-  Served(const std::string& scratch, const std::string& path)
-      : store(
-            {.root = scratch + "/root", .run = scratch + "/run", .is_volatile = true, .form = {}}),
-        snapshotter(open_snapshotter(store, "containerd")),
-        server(path, {make_snapshots_service(*snapshotter, options(), kSilent)}),
-        remote(path) {}
-
-  SnapshotsOptions options() {
-    return {.on_removed = [this] { empty_trash(store.layout()); },
-            .add_known_layer =
-                [this](std::string_view parent, const Labels& labels) {
-                  return maybe_add_known_layer(store, "containerd", parent, labels);
-                }};
-  }
-
-  Store store;
-  std::unique_ptr<Snapshotter> snapshotter;
-  RpcServer server;
-  RemoteSnapshotter remote;
-};
 
 std::shared_ptr<Snapshotter> open_remote(const std::string& scratch) {
   static std::atomic<int> number = 0;
@@ -423,12 +401,6 @@ class RpcKnown : public RpcStore {
     top_ = add(chain_id({}, base_).str(), top);
     chain_ = chain_id(chain_id({}, base_), top_);
   }
-  ~RpcKnown() override {
-    const UniqueFd run = open_root(store().lowers().directory());
-    for (const std::string& name : list_dir(run.get()))
-      while (unmount_at(run.get(), RelPath::parse(name), Unmount::detach)) continue;
-  }
-
   Digest add(const std::string& parent, LayerTar& tar) {
     const std::string bytes = tar.bytes();
     MemorySource source(std::as_bytes(std::span(bytes)));
@@ -506,6 +478,101 @@ TEST_F(RpcKnown, OtherLayersAreExtracted) {
   served_.remote.prepare("key", "", {});
   served_.remote.commit("nameless", "key", {});
   EXPECT_EQ(offered("nameless", chain_.str()), "");
+}
+
+// --- limits and counts ---
+
+TEST_F(RpcStore, ALimitThatIsNotKeptIsRefused) {
+  RemoteSnapshotter& remote = served_.remote;
+  const auto code_with = [&](const std::string& limit) {
+    try {
+      remote.prepare("key", "", {{std::string(kMaxSize), limit}});
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.message().contains(kMaxSize)) << error.message();
+      return error.code();
+    }
+    return Code::io;  // it was made
+  };
+  EXPECT_EQ(code_with("1073741824"), Code::failed_precondition);
+  for (const char* const bad : {"", "0", "-1", "1G", "99999999999999999999"})
+    EXPECT_EQ(code_with(bad), Code::invalid_argument) << bad;
+  size_t count = 0;
+  remote.walk({}, [&](const SnapshotInfo&) { ++count; });
+  EXPECT_EQ(count, 0u);
+}
+
+TEST_F(RpcStore, CallsAndWhatThereIsAreCounted) {
+  RemoteSnapshotter& remote = served_.remote;
+  remote.prepare("a", "", {});
+  remote.prepare("b", "", {});
+  remote.commit("c", "b", {});
+  EXPECT_ANY_THROW(remote.stat("none"));
+  // An answer may be on its way before its call is counted.
+  std::string text;
+  for (int i = 0; i < 1000 && !text.contains("\"Stat\",code=\"NOT_FOUND\"} 1\n"); ++i)
+    text = served_.metrics.text(served_.store);
+  for (const char* const line :
+       {"veneer_calls_total{call=\"Stat\",code=\"NOT_FOUND\"} 1\n",
+        "veneer_calls_total{call=\"Prepare\",code=\"OK\"} 2\n",
+        "veneer_call_seconds_count{call=\"Commit\"} 1\n", "veneer_layers 0\n",
+        "veneer_layer_mounts 0\n", "veneer_snapshots{kind=\"active\"} 1\n",
+        "veneer_snapshots{kind=\"committed\"} 1\n"})
+    EXPECT_TRUE(text.contains(line)) << line << text;
+}
+
+// --- staged layers ---
+
+// The calls of containerd 2.4 when layers are unpacked side by side: a layer whose mounts cannot be
+// written to is not fetched, and committed at once.
+TEST_F(RpcKnown, ALayerThatIsNamedIsStaged) {
+  RemoteSnapshotter& remote = served_.remote;
+  const std::string low = offered("", base_.str());
+  Labels labels = reference(chain_.str());
+  labels[std::string(kParentChainId)] = base_.str();
+  labels[std::string(kDiffIdLabel)] = top_.str();
+  const std::string key = "n/2/extract-2 " + chain_.str();
+  const auto mounts = remote.prepare(key, "", labels);
+  ASSERT_EQ(mounts.size(), 1u);
+  EXPECT_EQ(mounts[0].type, "overlay");
+  for (const std::string& option : mounts[0].options) EXPECT_FALSE(option.contains("upperdir="));
+  EXPECT_EQ(remote.mounts(key), mounts);
+  EXPECT_EQ(remote.stat(key).kind, Kind::active);
+  EXPECT_EQ(remote.stat(key).labels, labels);
+  remote.commit(chain_.str(), key, {.labels = reference(chain_.str()), .parent = low});
+  EXPECT_EQ(remote.stat(chain_.str()).parent, low);
+  {
+    const test::ClientMount seen(remote.view("look", chain_.str(), {}), scratch_.path() + "/m");
+    EXPECT_EQ(test::names_of(seen.dir()), "d d/high f");
+  }
+  EXPECT_EQ(store().meta().read().list_layers().size(), 2u);
+}
+
+TEST_F(RpcKnown, AStagedLayerOverItsParentCanBeRemoved) {
+  RemoteSnapshotter& remote = served_.remote;
+  const std::string low = offered("", base_.str());
+  const Labels labels{{std::string(kDiffIdLabel), top_.str()}};
+  const auto mounts = remote.prepare("key", low, labels);
+  {
+    const test::ClientMount seen(mounts, scratch_.path() + "/m");
+    EXPECT_EQ(test::names_of(seen.dir()), "d d/high f");
+    EXPECT_EQ(test::names_of(open_root(store().layout().path() + "/snapshots").get()), "");
+  }
+  remote.remove("key");
+  EXPECT_EQ(remote.prepare("key", low, labels), mounts);  // the store has it still
+}
+
+TEST_F(RpcKnown, OtherLayersAreNotStaged) {
+  RemoteSnapshotter& remote = served_.remote;
+  const auto is_writable = [&](const std::string& diff_id) {
+    const auto mounts = remote.prepare("key", "", {{std::string(kDiffIdLabel), diff_id}});
+    remote.remove("key");
+    return mounts.at(0).type == "bind" &&
+           mounts.at(0).options == std::vector<std::string>{"rw", "rbind"};
+  };
+  EXPECT_TRUE(is_writable(chain_.str()));  // no DiffID of the store's
+  EXPECT_TRUE(is_writable(""));
+  EXPECT_TRUE(is_writable("sha256:short"));
+  EXPECT_FALSE(is_writable(base_.str()));
 }
 
 }  // namespace
