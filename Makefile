@@ -56,6 +56,7 @@ lint: ## formatting, clang-tidy and shellcheck
 	$(cxx_files) | xargs -r clang-format-19 --dry-run -Werror
 	$(shell_files) | xargs -r shellcheck -x
 	$(call configure,tidy)
+	cmake --build --preset tidy --target veneer_proto_code
 	run-clang-tidy-19 -quiet -p build/tidy -j $(JOBS) '$(CURDIR)/(src|tests|bench)/(?!.*_test\.cc)'
 
 bench: release ## side by side with what is installed (root)
