@@ -3,7 +3,6 @@
 #include "base/error.h"
 #include "stream/compress.h"
 #include "stream/prefetch.h"
-#include "stream/verify.h"
 #include "stream/verify_beside.h"
 
 namespace veneer {
@@ -15,7 +14,7 @@ uint64_t add_layer(const ImageArchive& image, size_t index, Driver& driver, std:
   const ImageLayer& layer = image.manifest().layers[index];
   const std::unique_ptr<Source> stored = image.open_layer(index);
   CountingSource counted(*stored, [&](size_t bytes) { progress.add(index, bytes); });
-  std::optional<VerifyingSource> blob;
+  std::optional<VerifyingBesideSource> blob;
   if (layer.blob_digest) blob.emplace(counted, *layer.blob_digest, "blob", layer.blob_size);
   DecompressingSource plain(blob ? static_cast<Source&>(*blob) : counted);
   PrefetchSource ahead(plain);
