@@ -63,8 +63,9 @@ void add_options(CLI::App& app, Settings& settings) {
   app.add_option("--run", settings.run, "Directory of locks and mounts")
       ->envname("VENEER_RUN")
       ->option_text("DIR");
-  app.add_option("--snapshotter", settings.snapshotter,
-                 "Where containerd's proxy snapshotter is served: unix:///run/veneer/ctd.sock")
+  app.add_option(
+         "--snapshotter", settings.snapshotter,
+         "Where containerd's proxy snapshotter is served: unix:///run/veneer/containerd.sock")
       ->option_text("unix://PATH")
       ->required();
   app.add_option("--containerd", settings.containerd,
