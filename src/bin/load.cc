@@ -9,6 +9,10 @@ namespace veneer {
 
 namespace {
 
+// 24 MiB: while a driver makes a layer of its parent's tree, and at the sync of large files, the
+// decompression goes on.
+constexpr size_t kChunksAhead = 96;
+
 uint64_t add_layer(const ImageArchive& image, size_t index, Driver& driver, std::string_view id,
                    std::string_view parent, ImportProgress& progress) {
   const ImageLayer& layer = image.manifest().layers[index];
@@ -17,7 +21,7 @@ uint64_t add_layer(const ImageArchive& image, size_t index, Driver& driver, std:
   std::optional<VerifyingBesideSource> blob;
   if (layer.blob_digest) blob.emplace(counted, *layer.blob_digest, "blob", layer.blob_size);
   DecompressingSource plain(blob ? static_cast<Source&>(*blob) : counted);
-  PrefetchSource ahead(plain);
+  PrefetchSource ahead(plain, kChunksAhead);
   VerifyingBesideSource tar(ahead, layer.diff_id, "uncompressed");
   return driver.add_layer(id, parent, tar);
 }
