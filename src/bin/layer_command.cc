@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/lock.h"
 #include "bin/command.h"
 #include "bin/json_out.h"
 #include "bin/layer_mounts.h"
@@ -60,7 +61,7 @@ int mount(Request& request) {
   OverlaySpec spec;
   try {
     for (const OpenedLayer& layer : layers) {
-      lock_layer(layer.directory.get());  // until the overlay is there
+      lock_fd(layer.directory.get(), Lock::shared);  // until the overlay is there
       spec.lower.push_back(lower_path(layer));
     }
     if (!request.upper.empty()) {
@@ -77,7 +78,7 @@ int mount(Request& request) {
     }
     attach_mount(mount_overlay(spec).get(), target.get(), ".");
   } catch (const Error&) {
-    for (const OpenedLayer& layer : layers) unlock_layer(layer.directory.get());
+    for (const OpenedLayer& layer : layers) unlock_fd(layer.directory.get());
     let_go(spec.lower);
     throw;
   }

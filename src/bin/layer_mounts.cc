@@ -1,12 +1,11 @@
 #include "bin/layer_mounts.h"
 
-#include <sys/file.h>
-
 #include <algorithm>
 #include <string_view>
 
 #include "base/at.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "layer/settle.h"
 #include "mount/erofs.h"
 #include "mount/mount.h"
@@ -97,10 +96,6 @@ std::optional<std::string> layer_of(std::string_view lower) {
   return std::nullopt;
 }
 
-void flock_layer(int directory, int how) {
-  (void)check(flock(directory, how), "flock {}", path_of(directory));
-}
-
 // An index that holds what lower layers contributed is the one to use over these.
 RelPath choose_index(int directory, const std::string& path) {
   RelPath chosen;
@@ -153,14 +148,6 @@ std::string lower_path(const OpenedLayer& layer) {
   return directory + "/mnt";
 }
 
-void lock_layer(int directory) {
-  flock_layer(directory, LOCK_SH);
-}
-
-void unlock_layer(int directory) {
-  flock_layer(directory, LOCK_UN);
-}
-
 std::optional<std::vector<std::string>> stack_lowers(const std::string& target) {
   std::optional<std::vector<std::string>> lowers;
   for (MountLine& mount : read_mounts())
@@ -178,7 +165,7 @@ void let_go(const std::vector<std::string>& lowers) {
   for (const std::string& lower : lowers) {
     if (!lower.ends_with("/mnt")) continue;
     const UniqueFd directory = open_root(*layer_of(lower));
-    flock_layer(directory.get(), LOCK_EX);
+    lock_fd(directory.get());
     const std::vector<MountLine> mounts = read_mounts();
     const bool is_used = std::ranges::any_of(mounts, [&](const MountLine& mount) {
       return mount.lowers && std::ranges::find(*mount.lowers, lower) != mount.lowers->end();

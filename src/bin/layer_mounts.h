@@ -22,11 +22,9 @@ struct OpenedLayer {
 OpenedLayer open_layer(const std::string& path);
 std::vector<OpenedLayer> open_layers(const std::vector<std::string>& paths);
 // A path for overlayfs and for people: a packed layer is mounted on its mnt, if it is not yet.
+// Who mounts holds a shared lock on the layer's directory until the overlay over it is there, so
+// that let_go(), which takes the exclusive one, does not come between.
 std::string lower_path(const OpenedLayer& layer);
-
-// Held by those who mount a layer until the overlay over it is there. Waits for let_go().
-void lock_layer(int directory);
-void unlock_layer(int directory);
 
 // The lower directories of the overlay of layers that is mounted on `target`, an absolute path;
 // nothing if there is none, or something else.

@@ -1,12 +1,11 @@
 #include "graphdriver/id_lock.h"
 
-#include <sys/file.h>
-
 #include <charconv>
 
 #include "base/at.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/lock.h"
 
 namespace veneer {
 
@@ -18,9 +17,7 @@ IdLocks::IdLocks(const std::string& run, std::string_view driver, const std::str
 IdLock IdLocks::lock(const RelPath& id, IdLock::Mode mode) const {
   for (;;) {
     UniqueFd file = open_at(dir_.get(), id, O_RDWR | O_CREAT, 0600);
-    const int operation = mode == IdLock::Mode::exclusive ? LOCK_EX : LOCK_SH;
-    while (::flock(file.get(), operation) != 0)
-      if (errno != EINTR) fail_errno(errno, "lock {}", id.str());
+    lock_fd(file.get(), mode);
     // Between open and lock its last owner may have removed it: then it guards nothing.
     const auto now = maybe_stat_at(dir_.get(), id);
     if (now && now->st_ino == stat_fd(file.get()).st_ino)

@@ -8,13 +8,14 @@
 #include <string>
 
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/path.h"
 
 namespace veneer {
 
 class IdLock {
  public:
-  enum class Mode { shared, exclusive };
+  using Mode = Lock;
 
   // How often the layer was got and not yet put. 0 for a file without a number: a crash while it
   // was written, and the mount then tells (see overlay.h).

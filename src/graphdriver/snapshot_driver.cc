@@ -322,7 +322,7 @@ std::string SnapshotDriver::get(std::string_view id, std::string_view mount_labe
   }
   const uint64_t count = is_mounted(snapshot.id) ? lock.count() : 0;
   if (!mount_label.empty()) mount_labelled(snapshot.info.name, mount_label);
-  std::string path = store_.mount(*snapshotter_, kSpace, snapshot.info.name);
+  std::string path = store_.mount(kSpace, snapshot.info.name);
   lock.set_count(count + 1);
   return path;
 }

@@ -1,24 +1,13 @@
 #include "graphdriver/staging.h"
 
-#include <sys/file.h>
-
 #include <exception>
 
 #include "base/at.h"
 #include "base/error.h"
 #include "base/failpoint.h"
+#include "base/lock.h"
 
 namespace veneer {
-
-namespace {
-
-bool try_lock(int fd) {
-  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
-  if (errno != EWOULDBLOCK) fail_errno(errno, "lock a staging directory");
-  return false;
-}
-
-}  // namespace
 
 Staging::Staging(int dir, std::string_view prefix) : dir_(dir) {
   // remove_stale() may come between the making and the locking: then make another.
@@ -27,7 +16,7 @@ Staging::Staging(int dir, std::string_view prefix) : dir_(dir) {
     make_dir_at(dir_, name_, 0700);
     auto fd = maybe_open_dir_at(dir_, name_);
     if (fd) fd_ = std::move(*fd);
-  } while (!fd_ || !try_lock(fd_.get()) || !exists_at(dir_, name_));
+  } while (!fd_ || !try_lock_fd(fd_.get()) || !exists_at(dir_, name_));
 }
 
 Staging::~Staging() {
@@ -62,7 +51,7 @@ void remove_stale(int dir, std::string_view prefix) {
     if (!name.starts_with(prefix)) continue;
     const RelPath path = RelPath::parse_name(name, "name");
     const auto fd = maybe_open_dir_at(dir, path);
-    if (fd && try_lock(fd->get())) (void)remove_tree_at(dir, path);
+    if (fd && try_lock_fd(fd->get())) (void)remove_tree_at(dir, path);
   }
 }
 

@@ -5,6 +5,7 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "base/limits.h"
+#include "store/recover.h"
 
 namespace veneer {
 
@@ -34,7 +35,7 @@ void StagedConfig::publish(Meta::Transaction& transaction) {
   const Layout& layout = store_.layout();
   const RelPath name = Layout::digest_name(digest_);
   // What has no row is a crash's: publishers hold the write lock.
-  if (exists_at(layout.blobs(), name)) layout.discard(layout.blobs(), name);
+  discard_if_there(layout, layout.blobs(), name);
   rename_at(staging_.fd(), kStagedName, layout.blobs(), name);
   if (!store_.options().is_volatile) sync_fd(layout.blobs());
   transaction.add_blob(digest_, text_.size());
@@ -46,7 +47,7 @@ void discard_config(Store& store, const Digest& digest) {
   if (transaction.maybe_blob(digest)) return;
   const Layout& layout = store.layout();
   const RelPath name = Layout::digest_name(digest);
-  if (exists_at(layout.blobs(), name)) layout.discard(layout.blobs(), name);
+  discard_if_there(layout, layout.blobs(), name);
 }
 
 }  // namespace veneer

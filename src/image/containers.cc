@@ -117,14 +117,14 @@ std::string Library::mount(std::string_view reference) {
     if (mountable.image) parent = top_name(transaction, *mountable.image);
     return mountable;
   }();
-  if (found.container) return store_.mount(*snapshotter_, kLocalSpace, found.container->id);
+  if (found.container) return store_.mount(kLocalSpace, found.container->id);
   const std::string key = view_key(*found.image);
   try {
     (void)snapshotter_->view(key, parent, {});
   } catch (const Error& error) {
     if (error.code() != Code::already_exists) throw;
   }
-  return store_.mount(*snapshotter_, kLocalSpace, key);
+  return store_.mount(kLocalSpace, key);
 }
 
 bool Library::unmount(std::string_view reference) {

@@ -3,7 +3,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/lock.h"
 
 namespace veneer {
 
@@ -67,10 +67,7 @@ SocketPlace::SocketPlace(const std::string& path) {
   name_ = RelPath::parse_name(path.substr(slash + 1), "socket");
   const RelPath lock = RelPath::parse(name_.str() + ".lock");
   lock_ = open_at(dir_.get(), lock, O_RDWR | O_CREAT, 0600);
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) fail_errno(errno, "flock {}.lock", path);
-    fail(Code::unavailable, "another process serves on {}", path);
-  }
+  if (!try_lock_fd(lock_.get())) fail(Code::unavailable, "another process serves on {}", path);
   const auto there = maybe_stat_at(dir_.get(), name_);
   if (!there) return;
   if (!S_ISSOCK(there->st_mode)) fail(Code::failed_precondition, "{} is not a socket", path);

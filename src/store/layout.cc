@@ -1,12 +1,11 @@
 #include "store/layout.h"
 
-#include <sys/file.h>
-
 #include <exception>
 #include <optional>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/lock.h"
 #include "mount/mount.h"
 
 namespace veneer {
@@ -23,14 +22,6 @@ UniqueFd open_or_make_dir_at(int dir, PathView name, bool& is_new) {
   return open_dir_at(dir, name);
 }
 
-bool try_lock(int dir, int wait = LOCK_NB) {
-  while (::flock(dir, LOCK_EX | wait) != 0) {
-    if (errno == EWOULDBLOCK) return false;
-    if (errno != EINTR) fail_errno(errno, "flock {}", path_of(dir));
-  }
-  return true;
-}
-
 // Deletes a tree of the store. A snapshot may still be mounted inside.
 void remove_unused(int dir, const RelPath& name) {
   const RelPath merged = name / kMergedName.c_str();
@@ -38,8 +29,8 @@ void remove_unused(int dir, const RelPath& name) {
   (void)remove_tree_at(dir, name);
 }
 
-// Nothing if another process has it (`wait` is LOCK_NB, or 0), or has deleted it just now.
-void remove_unlocked(int dir, const RelPath& name, int wait) {
+// Nothing if another process has it and is left to it, or has deleted it just now.
+void remove_unlocked(int dir, const RelPath& name, DeletedByOthers others) {
   const std::optional<struct stat> status = maybe_stat_at(dir, name);
   if (!status) return;
   if (!S_ISDIR(status->st_mode)) {
@@ -47,13 +38,18 @@ void remove_unlocked(int dir, const RelPath& name, int wait) {
     return;
   }
   const std::optional<UniqueFd> tree = maybe_open_dir_at(dir, name);
-  if (tree && try_lock(tree->get(), wait)) remove_unused(dir, name);
+  if (!tree) return;
+  if (others == DeletedByOthers::awaited)
+    lock_fd(tree->get());
+  else if (!try_lock_fd(tree->get()))
+    return;
+  remove_unused(dir, name);
 }
 
-void remove_all_unlocked(int dir, int wait, std::exception_ptr& first_error) {
+void remove_all_unlocked(int dir, DeletedByOthers others, std::exception_ptr& first_error) {
   for (const std::string& name : list_dir(dir)) {
     try {
-      remove_unlocked(dir, RelPath::parse_name(name, "name"), wait);
+      remove_unlocked(dir, RelPath::parse_name(name, "name"), others);
     } catch (const Error&) {
       if (!first_error) first_error = std::current_exception();
     }
@@ -74,7 +70,7 @@ UniqueFd try_make_locked(int dir, const RelPath& name) {
     return {};
   }
   std::optional<UniqueFd> made = maybe_open_dir_at(dir, name);
-  if (!made || !try_lock(made->get()) || !exists_at(dir, name)) return {};
+  if (!made || !try_lock_fd(made->get()) || !exists_at(dir, name)) return {};
   return std::move(*made);
 }
 
@@ -114,6 +110,18 @@ RelPath Layout::snapshot_name(int64_t id) {
 
 RelPath Layout::digest_name(const Digest& digest) {
   return RelPath::parse_name(digest.hex(), "digest");
+}
+
+UniqueFd Layout::open_snapshot(int64_t id) const {
+  auto snapshot = maybe_open_dir_at(snapshots(), snapshot_name(id));
+  if (!snapshot) fail(Code::corrupt, "snapshot {} has no directory", id);
+  return std::move(*snapshot);
+}
+
+UniqueFd Layout::open_upper(int64_t id) const {
+  auto upper = maybe_open_dir_at(open_snapshot(id).get(), kUpperName);
+  if (!upper) fail(Code::corrupt, "snapshot {} has no {}", id, kUpperName.c_str());
+  return std::move(*upper);
 }
 
 void Layout::discard(int dir, const RelPath& name) const {
@@ -156,9 +164,8 @@ void StagingDir::publish(int dir, const RelPath& name, bool is_volatile) {
 
 void empty_trash(const Layout& layout, DeletedByOthers others) {
   std::exception_ptr first_error;
-  remove_all_unlocked(layout.trash(), others == DeletedByOthers::awaited ? 0 : LOCK_NB,
-                      first_error);
-  remove_all_unlocked(layout.staging(), LOCK_NB, first_error);
+  remove_all_unlocked(layout.trash(), others, first_error);
+  remove_all_unlocked(layout.staging(), DeletedByOthers::left, first_error);
   if (first_error) std::rethrow_exception(first_error);
 }
 

@@ -32,6 +32,10 @@ class Layout {
   static RelPath snapshot_name(int64_t id);          // "<id>"
   static RelPath digest_name(const Digest& digest);  // "<hex>"
 
+  // Opened: snapshots/<id>, and its fs. corrupt if they are not there.
+  UniqueFd open_snapshot(int64_t id) const;
+  UniqueFd open_upper(int64_t id) const;
+
   // Moves `name` out of `dir` to a fresh name in trash. The deletion comes later.
   void discard(int dir, const RelPath& name) const;
 

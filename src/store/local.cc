@@ -74,13 +74,6 @@ Mount to_mount(const MountPlan& plan) {
       .type = "bind", .source = plan.bind, .options = {plan.is_read_only ? "ro" : "rw", "rbind"}};
 }
 
-UniqueFd open_upper(const Layout& layout, int64_t id) {
-  const auto snapshot = maybe_open_dir_at(layout.snapshots(), Layout::snapshot_name(id));
-  auto upper = snapshot ? maybe_open_dir_at(snapshot->get(), kUpperName) : std::nullopt;
-  if (!upper) fail(Code::corrupt, "snapshot {} has no directory", id);
-  return std::move(*upper);
-}
-
 void replace_labels(Labels& stored, const Labels& given, const std::vector<std::string>& fields) {
   if (fields.empty()) stored = given;
   for (const std::string& field : fields) {
@@ -163,7 +156,7 @@ Usage LocalSnapshotter::usage(std::string_view key) {
   }();
   if (snapshot.usage) return *snapshot.usage;
   if (snapshot.variant) return snapshot.variant->usage;
-  return measure_tree(open_upper(store_.layout(), snapshot.id).get());
+  return measure_tree(store_.layout().open_upper(snapshot.id).get());
 }
 
 std::vector<Mount> LocalSnapshotter::mounts(std::string_view key) {
@@ -231,7 +224,7 @@ LocalSnapshotter::Committable LocalSnapshotter::require_committable(
 // Makes the snapshot's files durable, and measures them.
 Usage LocalSnapshotter::settle(const SnapshotRecord& active) const {
   if (active.variant) return active.variant->usage;
-  const UniqueFd upper = open_upper(store_.layout(), active.id);
+  const UniqueFd upper = store_.layout().open_upper(active.id);
   const Usage usage = measure_tree(upper.get());
   if (!store_.options().is_volatile) sync_tree(upper.get(), usage);
   return usage;

@@ -1,12 +1,12 @@
 #include "store/lowers.h"
 
-#include <sys/file.h>
 #include <sys/sysmacros.h>
 
 #include <utility>
 
 #include "base/at.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "layer/settle.h"
 #include "mount/erofs.h"
 #include "mount/mount.h"
@@ -22,10 +22,9 @@ RelPath name_of(int64_t variant) {
   return RelPath::parse_name(std::to_string(variant), "variant");
 }
 
-UniqueFd lock_exclusively(int dir) {
+UniqueFd lock_lowers(int dir) {
   UniqueFd lock = open_at(dir, kLockName, O_RDWR | O_CREAT, 0600);
-  while (::flock(lock.get(), LOCK_EX) != 0)
-    if (errno != EINTR) fail_errno(errno, "lock the lower directories");
+  lock_fd(lock.get());
   return lock;
 }
 
@@ -74,7 +73,7 @@ std::string Lowers::path(const VariantRecord& variant) {
            read_link_at(dir_.get(), name) == tree_path(layout_, variant);
   };
   if (is_there()) return path;
-  const UniqueFd lock = lock_exclusively(dir_.get());
+  const UniqueFd lock = lock_lowers(dir_.get());
   if (is_there()) return path;
   const UniqueFd layer = open_layer(layout_, variant);
   if (variant.form == Form::packed) {
@@ -101,7 +100,7 @@ UniqueFd Lowers::open(const VariantRecord& variant) {
 
 void Lowers::release(int64_t variant) {
   const RelPath name = name_of(variant);
-  const UniqueFd lock = lock_exclusively(dir_.get());
+  const UniqueFd lock = lock_lowers(dir_.get());
   while (unmount_at(dir_.get(), name, Unmount::detach)) continue;
   (void)remove_tree_at(dir_.get(), name);  // an empty directory, or the link
 }

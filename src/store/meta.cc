@@ -1,13 +1,12 @@
 #include "store/meta.h"
 
-#include <sys/file.h>
-
 #include <algorithm>
 #include <exception>
 
 #include "base/at.h"
 #include "base/error.h"
 #include "base/failpoint.h"
+#include "base/lock.h"
 #include "store/meta_transaction.h"
 
 namespace veneer {
@@ -164,12 +163,11 @@ void Meta::Connection::make_schema() {
 }
 
 void Meta::Connection::lock() {
-  while (::flock(lock_.get(), LOCK_EX) != 0)
-    if (errno != EINTR) fail_errno(errno, "flock {}", kLockName.c_str());
+  lock_fd(lock_.get());
 }
 
 void Meta::Connection::unlock() noexcept {
-  (void)::flock(lock_.get(), LOCK_UN);  // cannot fail for a descriptor that is open
+  unlock_fd(lock_.get());
 }
 
 std::unique_ptr<Meta::Connection> Meta::State::take() {

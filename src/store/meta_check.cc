@@ -1,12 +1,11 @@
 #include "store/meta_check.h"
 
-#include <sys/file.h>
-
 #include <array>
 #include <string_view>
 
 #include "base/at.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "store/meta_sql.h"
 
 namespace veneer {
@@ -55,8 +54,7 @@ class LoneRows::Writer {
   Writer(const Layout& layout, bool is_volatile)
       : lock_(open_at(layout.root(), kLockName, O_RDWR | O_CREAT, 0600)),
         sql_(database_path(layout)) {
-    while (::flock(lock_.get(), LOCK_EX) != 0)
-      if (errno != EINTR) fail_errno(errno, "flock {}", kLockName.c_str());
+    lock_fd(lock_.get());
     sql_.run(is_volatile ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL");
     sql_.run("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; BEGIN IMMEDIATE");
   }

@@ -1,7 +1,5 @@
 #include "store/recover.h"
 
-#include <sys/file.h>
-
 #include <charconv>
 #include <optional>
 #include <set>
@@ -10,6 +8,7 @@
 
 #include "base/at.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "mount/mount.h"
 
 namespace veneer {
@@ -18,12 +17,6 @@ namespace {
 
 constexpr PathView kOpenedName = "opened";
 constexpr size_t kPageSnapshots = 1000;
-
-bool try_lock(int fd) {
-  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
-  if (errno != EWOULDBLOCK) fail_errno(errno, "lock a mark of an open store");
-  return false;
-}
 
 std::set<std::string> snapshot_names(Meta::Transaction& transaction) {
   std::set<std::string> names;
@@ -81,7 +74,7 @@ OpenMark::OpenMark(const Layout& layout) {
   do {
     name_ = RelPath::parse_name(random_name(), "mark");
     lock_ = open_at(dir_.get(), name_, O_RDWR | O_CREAT | O_EXCL, 0600);
-  } while (!try_lock(lock_.get()) || !exists_at(dir_.get(), name_));
+  } while (!try_lock_fd(lock_.get()) || !exists_at(dir_.get(), name_));
 }
 
 OpenMark::~OpenMark() {
@@ -98,7 +91,7 @@ std::vector<OpenMark::Dead> OpenMark::find_dead() const {
   for (const std::string& text : list_dir(dir_.get())) {
     RelPath name = RelPath::parse_name(text, "mark");
     auto lock = maybe_open_at(dir_.get(), name, O_RDWR);
-    if (lock && try_lock(lock->get())) dead.push_back({std::move(name), std::move(*lock)});
+    if (lock && try_lock_fd(lock->get())) dead.push_back({std::move(name), std::move(*lock)});
   }
   return dead;
 }

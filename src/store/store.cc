@@ -1,11 +1,10 @@
 #include "store/store.h"
 
-#include <sys/file.h>
-
 #include <utility>
 
 #include "base/at.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "layer/settle.h"
 #include "mount/features.h"
 #include "mount/mount.h"
@@ -17,28 +16,11 @@ namespace veneer {
 
 namespace {
 
-UniqueFd open_snapshot(const Layout& layout, int64_t id) {
-  auto snapshot = maybe_open_dir_at(layout.snapshots(), Layout::snapshot_name(id));
-  if (!snapshot) fail(Code::corrupt, "snapshot {} has no directory", id);
-  return std::move(*snapshot);
-}
-
-UniqueFd open_upper(const Layout& layout, int64_t id) {
-  auto upper = maybe_open_dir_at(open_snapshot(layout, id).get(), kUpperName);
-  if (!upper) fail(Code::corrupt, "snapshot {} has no {}", id, kUpperName.c_str());
-  return std::move(*upper);
-}
-
 UniqueFd build_mount(const MountPlan& plan) {
   if (plan.bind.empty()) return mount_overlay(plan.overlay);
   UniqueFd mount = clone_mount(open_root(plan.bind).get(), ".");
   if (plan.is_read_only) make_read_only(mount.get());
   return mount;
-}
-
-void lock_exclusively(int fd) {
-  while (::flock(fd, LOCK_EX) != 0)
-    if (errno != EINTR) fail_errno(errno, "lock a snapshot");
 }
 
 std::vector<int> borrow(const std::vector<UniqueFd>& directories) {
@@ -88,20 +70,20 @@ Store::OpenedView Store::open_view(Meta::Transaction& transaction,
   if (!snapshot) return opened;
   for (const SnapshotRecord& layer : transaction.chain(*snapshot))
     opened.directories.push_back(layer.variant ? lowers_.open(*layer.variant)
-                                               : open_upper(layout_, layer.id));
+                                               : layout_.open_upper(layer.id));
   opened.view = {.layers = borrow(opened.directories), .marks = Marks::trusted};
   return opened;
 }
 
-std::string Store::mount(Snapshotter&, std::string_view space, std::string_view key) {
+std::string Store::mount(std::string_view space, std::string_view key) {
   Meta::Transaction transaction = meta_.read();
   const SnapshotRecord snapshot = require_snapshot(transaction, space, key);
   const MountPlan plan = plan_mount(*this, transaction, snapshot);
   // A staged snapshot may have none yet.
   if (snapshot.variant)
     (void)try_make_dir_at(layout_.snapshots(), Layout::snapshot_name(snapshot.id), 0700);
-  const UniqueFd directory = open_snapshot(layout_, snapshot.id);
-  lock_exclusively(directory.get());
+  const UniqueFd directory = layout_.open_snapshot(snapshot.id);
+  lock_fd(directory.get());
   (void)try_make_dir_at(directory.get(), kMergedName, 0700);
   if (!is_mount_point_at(directory.get(), kMergedName))
     attach_mount(build_mount(plan).get(), directory.get(), kMergedName);
@@ -115,7 +97,7 @@ bool Store::unmount(std::string_view space, std::string_view key) {
   }();
   const auto directory = maybe_open_dir_at(layout_.snapshots(), Layout::snapshot_name(id));
   if (!directory) return false;
-  lock_exclusively(directory->get());
+  lock_fd(directory->get());
   return unmount_at(directory->get(), kMergedName);
 }
 
@@ -134,7 +116,7 @@ void Store::write_layer(int64_t id, Sink& to, const DiffOptions& options) {
       if (!tar) fail(Code::corrupt, "layer {} has no tar", snapshot.variant->diff_id.str());
       own = std::move(*tar);
     } else {
-      own = open_upper(layout_, id);
+      own = layout_.open_upper(id);
       before = open_view(transaction, snapshot.parent);
     }
   }

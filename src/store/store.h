@@ -58,7 +58,7 @@ class Store {
 
   // Mounts a snapshot that is active or a view on snapshots/<id>/merged and returns the path; that
   // path again if it is mounted already. unmount(): false if it was not.
-  std::string mount(Snapshotter& snapshotter, std::string_view space, std::string_view key);
+  std::string mount(std::string_view space, std::string_view key);
   bool unmount(std::string_view space, std::string_view key);
 
   // Writes what `snapshot` (of any kind) adds to its parent, as a layer tar; the very bytes that

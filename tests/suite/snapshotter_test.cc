@@ -452,9 +452,9 @@ TEST_F(Local, TheStoreMountsForItself) {
   snapshots().view("view", "", {});
   snapshots().view("packed view", "base", {});
   for (const char* const key : {"container", "alone", "view", "packed view"}) {
-    const std::string path = store().mount(snapshots(), kSpace, key);
+    const std::string path = store().mount(kSpace, key);
     EXPECT_TRUE(path.ends_with("/merged"));
-    EXPECT_EQ(store().mount(snapshots(), kSpace, key), path);
+    EXPECT_EQ(store().mount(kSpace, key), path);
     const UniqueFd dir = open_root(path);
     const bool is_view = std::string_view(key).contains("view");
     EXPECT_EQ(code_of([&] {
@@ -464,13 +464,12 @@ TEST_F(Local, TheStoreMountsForItself) {
               is_view ? Code::io : Code::not_found)
         << key;
   }
-  const UniqueFd busy = open_root(store().mount(snapshots(), kSpace, "alone"));
+  const UniqueFd busy = open_root(store().mount(kSpace, "alone"));
   EXPECT_EQ(code_of([&] { store().unmount(kSpace, "alone"); }), Code::failed_precondition);
   EXPECT_TRUE(store().unmount(kSpace, "container"));
   EXPECT_FALSE(store().unmount(kSpace, "container"));
-  EXPECT_EQ(code_of([&] { store().mount(snapshots(), kSpace, "none"); }), Code::not_found);
-  EXPECT_EQ(code_of([&] { store().mount(snapshots(), kSpace, "base"); }),
-            Code::failed_precondition);
+  EXPECT_EQ(code_of([&] { store().mount(kSpace, "none"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { store().mount(kSpace, "base"); }), Code::failed_precondition);
   EXPECT_EQ(code_of([&] { store().unmount(kSpace, "none"); }), Code::not_found);
   // Mounted or not, it can go.
   for (const char* const key : {"container", "alone", "view", "packed view"})
@@ -551,7 +550,7 @@ TEST_F(Local, ATooDeepChainIsRefused) {
     parent = name;
   }
   snapshots().prepare("last", parent, {});
-  (void)store().mount(snapshots(), kSpace, "last");
+  (void)store().mount(kSpace, "last");
   snapshots().commit("last layer", "last", {});
   EXPECT_EQ(code_of([&] { snapshots().prepare("more", "last layer", {}); }),
             Code::resource_exhausted);
@@ -656,7 +655,7 @@ TEST_F(Crash, Remove) {
   VariantRecord variant = add_tar("packed", "", bytes, Form::packed);
   (void)store().lowers().path(variant);
   snapshots().prepare("active", "", {});
-  (void)store().mount(snapshots(), kSpace, "active");
+  (void)store().mount(kSpace, "active");
   die_everywhere(
       [](Snapshotter& s) { s.walk({}, [&](const SnapshotInfo& info) { s.remove(info.name); }); },
       [&](bool is_done) {
@@ -676,7 +675,7 @@ TEST_F(Crash, Remove) {
           (void)store().lowers().path(variant);
         }
         if (!has_active) snapshots().prepare("active", "", {});
-        (void)store().mount(snapshots(), kSpace, "active");
+        (void)store().mount(kSpace, "active");
       });
 }
 
