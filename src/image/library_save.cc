@@ -46,23 +46,6 @@ std::string blob_name(const Digest& digest) {
   return "blobs/sha256/" + digest.hex();
 }
 
-class CountingSink final : public Sink {
- public:
-  explicit CountingSink(Sink& to) : to_(to) {}
-  void write(Bytes bytes) override {
-    sha_.update(bytes);
-    count_ += bytes.size();
-    to_.write(bytes);
-  }
-  Digest digest() { return sha_.finish(); }
-  uint64_t count() const { return count_; }
-
- private:
-  Sink& to_;
-  Sha256 sha_;
-  uint64_t count_ = 0;
-};
-
 class MemberSink final : public Sink {
  public:
   explicit MemberSink(tar::Writer& writer) : writer_(writer) {}
@@ -162,7 +145,7 @@ Member Archive::add_layer(const SavedLayer& layer, Name name) {
   }
   const UniqueFd spool = open_at(layout_.staging(), ".", O_TMPFILE | O_RDWR, 0600);
   FdSink file(spool.get());
-  CountingSink counted(file);
+  HashingSink counted(file);
   CompressingSink compressed(compression_, counted);
   copy_layer(layer, compressed);
   compressed.finish();

@@ -12,20 +12,6 @@ namespace veneer {
 
 namespace {
 
-class DigestingSink final : public Sink {
- public:
-  explicit DigestingSink(Sink& to) : to_(to) {}
-  void write(Bytes bytes) override {
-    sha_.update(bytes);
-    to_.write(bytes);
-  }
-  Digest finish() { return sha_.finish(); }
-
- private:
-  Sink& to_;
-  Sha256 sha_;
-};
-
 SnapshotRecord require_mounted(Store& store, Meta::Transaction& transaction, std::string_view space,
                                const std::vector<Mount>& mounts, std::string_view side) {
   std::optional<SnapshotRecord> snapshot;
@@ -65,10 +51,10 @@ WriteJob plan_write(Store& store, WriteRequest request) {
 
 Digest write_compressed(Store& store, const WriteJob& job, Sink& to) {
   CompressingSink compressed(job.compression, to);
-  DigestingSink plain(compressed);
+  HashingSink plain(compressed);
   store.write_changes(job.snapshot, job.before, plain, job.options);
   compressed.finish();
-  return plain.finish();
+  return plain.digest();
 }
 
 }  // namespace veneer

@@ -65,22 +65,6 @@ Usage measure_files(const std::vector<int>& files) {
   return usage;
 }
 
-class HashingSink final : public Sink {
- public:
-  explicit HashingSink(Sink& to) : to_(to) {}
-  void write(Bytes bytes) override {
-    to_.write(bytes);
-    sha_.update(bytes);
-    count_ += bytes.size();
-  }
-  LayerTarInfo finish() { return {.diff_id = sha_.finish(), .size_bytes = count_}; }
-
- private:
-  Sink& to_;
-  Sha256 sha_;
-  uint64_t count_ = 0;
-};
-
 // A layer that is written, not read, is read back for its tree.
 StagedLayer stage_written(const LayerBlob& blob, int directory, bool is_durable) {
   StagedLayer staged;
@@ -88,7 +72,7 @@ StagedLayer stage_written(const LayerBlob& blob, int directory, bool is_durable)
   FdSink file(staged.tar.get());
   HashingSink hashed(file);
   blob.write(hashed);
-  staged.info = hashed.finish();
+  staged.info = {.diff_id = hashed.digest(), .size_bytes = hashed.count()};
   FileRangeSource source(staged.tar.get(), 0, staged.info.size_bytes);
   staged.tree = std::make_unique<LayerTree>();
   read_layer_tree(source, *staged.tree);

@@ -34,6 +34,12 @@ Bytes HashingSource::next(Room room) {
   return bytes;
 }
 
+void HashingSink::write(Bytes bytes) {
+  to_.write(bytes);
+  sha_.update(bytes);
+  count_ += bytes.size();
+}
+
 Bytes TeeSource::next(Room room) {
   const Bytes bytes = from_.next(room);
   to_.write(bytes);

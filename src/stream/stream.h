@@ -128,6 +128,21 @@ class LimitedSource : public Source {
   std::string what_;
 };
 
+// Passes bytes on, digests and counts them.
+class HashingSink : public Sink {
+ public:
+  explicit HashingSink(Sink& to) : to_(to) {}
+  void write(Bytes bytes) override;
+  // Of all that was written; call it once, at the end.
+  Digest digest() { return sha_.finish(); }
+  uint64_t count() const { return count_; }
+
+ private:
+  Sink& to_;
+  Sha256 sha_;
+  uint64_t count_ = 0;
+};
+
 class FdSink : public Sink {
  public:
   explicit FdSink(int fd) : fd_(fd) {}

@@ -109,6 +109,16 @@ TEST(HashingSource, DigestsAndCountsWhatPassed) {
   EXPECT_EQ(source.digest(), Sha256::of("0123456789"));
 }
 
+TEST(HashingSink, DigestsAndCountsWhatWasWritten) {
+  StringSink to;
+  HashingSink sink(to);
+  for (const std::string_view text : {"one ", "", "two"})
+    sink.write(std::as_bytes(std::span(text)));
+  EXPECT_EQ(to.text(), "one two");
+  EXPECT_EQ(sink.count(), 7U);
+  EXPECT_EQ(sink.digest(), Sha256::of("one two"));
+}
+
 TEST(TeeSource, GivesEveryByteToTheSinkBeforeItPassesItOn) {
   MemorySource memory(bytes_of("0123456789"), 4);
   StringSink sink;
