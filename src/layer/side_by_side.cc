@@ -100,8 +100,4 @@ void run_side_by_side(const std::vector<uint64_t>& sizes, size_t threads,
   Workers(sizes, functions).run_all(std::min(sizes.size(), threads));
 }
 
-void run_side_by_side(size_t count, size_t threads, const SideBySide& functions) {
-  run_side_by_side(std::vector<uint64_t>(count), threads, functions);
-}
-
 }  // namespace veneer

@@ -28,7 +28,4 @@ struct SideBySide {
 void run_side_by_side(const std::vector<uint64_t>& sizes, size_t threads,
                       const SideBySide& functions);
 
-// The same where no sizes are known: begun in order.
-void run_side_by_side(size_t count, size_t threads, const SideBySide& functions);
-
 }  // namespace veneer

@@ -19,7 +19,7 @@ using Sizes = std::vector<uint64_t>;
 
 std::string thrown_by(size_t count, size_t threads, const SideBySide& functions) {
   try {
-    run_side_by_side(count, threads, functions);
+    run_side_by_side(Sizes(count), threads, functions);
   } catch (const std::runtime_error& error) {
     return error.what();
   }
@@ -76,7 +76,7 @@ TEST(SideBySide, BeginsWithTheLargest) {
 }
 
 TEST(SideBySide, NothingToDoIsDone) {
-  run_side_by_side(0, 3, {.work = nullptr, .take = nullptr});
+  run_side_by_side({}, 3, {.work = nullptr, .take = nullptr});
 }
 
 TEST(SideBySide, AFailureStopsTheOthersAndNothingAfterItIsTaken) {
