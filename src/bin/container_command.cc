@@ -65,20 +65,12 @@ int list_containers(const Context& context) {
 
 int remove(const Request& request) {
   const Context& context = request.context;
-  JsonOut json;
-  int status = kDone;
-  json.begin_array();
-  {
-    LocalStore local(context);
-    status = for_each_argument(context, request.references, [&](const std::string& reference) {
-      local.library.remove_container(reference);
-      json.string(reference);
-      if (!context.json && !context.quiet) print(reference + "\n");
-    });
-  }
-  empty_trash_in_background(context);
-  if (context.json) answer(json.end_array());
-  return status;
+  return remove_each(context, request.references,
+                     [&](Library& library, JsonOut& json, const std::string& reference) {
+                       library.remove_container(reference);
+                       json.string(reference);
+                       if (!context.json && !context.quiet) print(reference + "\n");
+                     });
 }
 
 // --- mount, umount ---
@@ -121,22 +113,13 @@ int mount(const Request& request) {
 }
 
 int unmount(const Request& request) {
-  const Context& context = request.context;
-  JsonOut json;
-  int status = kDone;
-  json.begin_array();
-  {
-    LocalStore local(context);
-    status = for_each_argument(context, request.references, [&](const std::string& reference) {
-      if (!local.library.unmount(reference))
-        fail(Code::failed_precondition, "{} is not mounted (veneer mount lists what is)",
-             reference);
-      json.string(reference);
-    });
-  }
-  empty_trash_in_background(context);
-  if (context.json) answer(json.end_array());
-  return status;
+  return remove_each(request.context, request.references,
+                     [](Library& library, JsonOut& json, const std::string& reference) {
+                       if (!library.unmount(reference))
+                         fail(Code::failed_precondition,
+                              "{} is not mounted (veneer mount lists what is)", reference);
+                       json.string(reference);
+                     });
 }
 
 void add_mounts(CLI::App& app, Context& context, const std::shared_ptr<Request>& request) {

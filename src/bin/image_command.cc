@@ -122,33 +122,25 @@ int list_images(const Context& context) {
 
 int remove_images(const Request& request) {
   const Context& context = request.context;
-  JsonOut json;
-  int status = kDone;
-  json.begin_array();
-  {
-    LocalStore local(context);
-    status = for_each_argument(context, request.images, [&](const std::string& reference) {
-      const Library::Removed removed = local.library.remove_image(reference);
-      json.begin_object().key("names").begin_array();
-      std::string lines;
-      for (const std::string& name : removed.names) {
-        json.string(name);
-        lines += fmt::format("untagged {}\n", name);
-      }
-      json.end_array().key("image");
-      if (removed.image) {
-        json.string(removed.image->str());
-        lines += fmt::format("deleted {}\n", removed.image->hex());
-      } else {
-        json.null();
-      }
-      json.end_object();
-      if (!context.json && !context.quiet) print(lines);
-    });
-  }
-  empty_trash_in_background(context);
-  if (context.json) answer(json.end_array());
-  return status;
+  return remove_each(context, request.images,
+                     [&](Library& library, JsonOut& json, const std::string& reference) {
+                       const Library::Removed removed = library.remove_image(reference);
+                       json.begin_object().key("names").begin_array();
+                       std::string lines;
+                       for (const std::string& name : removed.names) {
+                         json.string(name);
+                         lines += fmt::format("untagged {}\n", name);
+                       }
+                       json.end_array().key("image");
+                       if (removed.image) {
+                         json.string(removed.image->str());
+                         lines += fmt::format("deleted {}\n", removed.image->hex());
+                       } else {
+                         json.null();
+                       }
+                       json.end_object();
+                       if (!context.json && !context.quiet) print(lines);
+                     });
 }
 
 // --- save ---

@@ -5,6 +5,7 @@
 
 #include "base/at.h"
 #include "base/error.h"
+#include "bin/answers.h"
 
 namespace veneer {
 
@@ -68,6 +69,22 @@ int for_each_argument(const Context& context, const std::vector<std::string>& ar
       status = kFailed;
     }
   }
+  return status;
+}
+
+int remove_each(const Context& context, const std::vector<std::string>& references,
+                const std::function<void(Library&, JsonOut&, const std::string&)>& remove) {
+  JsonOut json;
+  int status = kDone;
+  json.begin_array();
+  {
+    LocalStore local(context);
+    status = for_each_argument(context, references, [&](const std::string& reference) {
+      remove(local.library, json, reference);
+    });
+  }
+  empty_trash_in_background(context);
+  if (context.json) answer(json.end_array());
   return status;
 }
 
