@@ -48,30 +48,30 @@ expect_empty "by four workers"
 
 # --- killed ------------------------------------------------------------------------------------
 
-# killed_in MILLISECONDS VERB...: true if it was.
+# killed_in TENTHS VERB...: true if it was killed after so many tenths of a millisecond.
 killed_in() {
   local status=0
   # A shell of its own says that it was killed.
-  (timeout --signal KILL "0.$(printf '%03d' "$1")" "$VENEER" --root "$SCRATCH/root" \
+  (timeout --signal KILL "0.$(printf '%04d' "$1")" "$VENEER" --root "$SCRATCH/root" \
     --run "$SCRATCH/run" "${@:2}" || exit $?) >/dev/null 2>&1 || status=$?
   [[ $status == 137 ]]
 }
 
 kills=0
-for ((ms = 1; ms <= 61; ms += 3)); do
-  if killed_in "$ms" load "$image" --name soup; then kills=$((kills + 1)); fi
+for ((tenths = 5; tenths <= 305; tenths += 15)); do
+  if killed_in "$tenths" load "$image" --name soup; then kills=$((kills + 1)); fi
   veneer load "$image" --name soup >/dev/null
-  if killed_in "$ms" create soup --name box; then kills=$((kills + 1)); fi
+  if killed_in "$tenths" create soup --name box; then kills=$((kills + 1)); fi
   veneer rm box >/dev/null 2>&1 || true
   veneer create soup --name box >/dev/null
   path=$(veneer mount box)
-  echo "at $ms" >"$path/srv/mine"
-  if killed_in "$ms" commit box made; then kills=$((kills + 1)); fi
-  expect "the container after $ms ms" "A /srv/mine" "$(veneer diff box | grep mine)"
+  echo "at $tenths" >"$path/srv/mine"
+  if killed_in "$tenths" commit box made; then kills=$((kills + 1)); fi
+  expect "the container after $tenths tenths" "A /srv/mine" "$(veneer diff box | grep mine)"
   veneer commit box made >/dev/null
-  if killed_in "$ms" rm box; then kills=$((kills + 1)); fi
-  if killed_in "$ms" rmi soup; then kills=$((kills + 1)); fi
-  expect "what was committed" "at $ms" "$(cat "$(veneer mount made)/srv/mine")"
+  if killed_in "$tenths" rm box; then kills=$((kills + 1)); fi
+  if killed_in "$tenths" rmi soup; then kills=$((kills + 1)); fi
+  expect "what was committed" "at $tenths" "$(cat "$(veneer mount made)/srv/mine")"
   veneer umount made
   veneer rm box >/dev/null 2>&1 || true
   veneer rmi made >/dev/null
