@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "erofs/writer.h"
 #include "layer/xattr_policy.h"
+#include "stream/large_file.h"
 #include "tar/reader.h"
 
 namespace veneer {
@@ -113,27 +114,6 @@ void read_exactly(int fd, uint64_t offset, std::span<std::byte> buffer) {
   }
 }
 
-// Writes a new tar, and has the kernel write it out meanwhile.
-class TarSink final : public Sink {
- public:
-  explicit TarSink(int tar) : tar_(tar) {}
-
-  void write(Bytes bytes) override {
-    write_all(tar_, bytes);
-    written_ += bytes.size();
-    if (written_ - started_ < kSyncBytes) return;
-    start_sync(tar_, started_, written_ - started_);
-    started_ = written_;
-  }
-
- private:
-  static constexpr uint64_t kSyncBytes = 8 << 20;
-
-  int tar_;
-  uint64_t written_ = 0;
-  uint64_t started_ = 0;
-};
-
 }  // namespace
 
 void read_layer_tree(Source& from, LayerTree& tree) {
@@ -151,10 +131,11 @@ void read_layer_tree(Source& from, LayerTree& tree) {
 }
 
 LayerTarInfo store_layer_tar(Source& from, int tar, LayerTree& tree) {
-  TarSink file(tar);
+  LargeFileSink file(tar);
   TeeSource stored(from, file);
   HashingSource hashed(stored);
   read_layer_tree(hashed, tree);
+  file.finish();
   return {.diff_id = hashed.digest(), .size_bytes = hashed.count()};
 }
 
