@@ -5,6 +5,7 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "base/limits.h"
+#include "rpc/extraction.h"
 #include "rpc/media_types.h"
 #include "store/one_layer.h"
 #include "store/own_mounts.h"
@@ -47,7 +48,10 @@ SnapshotRecord find_target(Store& store, const ApplyJob& job) {
   if (target->info.kind != Kind::active)
     fail(Code::failed_precondition, "snapshot {} is not active but {}", target->info.name,
          to_string(target->info.kind));
-  // Through its mounts another differ can add to what is there.
+  // Its client may go on writing, or apply another: a container that is restored. Through its
+  // mounts another differ adds to what is there.
+  if (!is_extraction(target->info.name))
+    fail(Code::unsupported, "snapshot {} is not for a layer alone", target->info.name);
   if (!target->variant && !is_untouched(store, target->id))
     fail(Code::unsupported, "something was written to snapshot {}: a layer goes into a new one",
          target->info.name);
@@ -177,6 +181,7 @@ AppliedLayer apply_to_snapshot(Store& store, const ApplyJob& job, Blobs& blobs) 
 }
 
 void attach_known_layer(Store& store, std::string_view space, std::string_view key) {
+  if (!is_extraction(key)) return;
   const auto target = store.meta().read().maybe_snapshot(space, key);
   if (!target || target->info.kind != Kind::active || target->variant) return;
   const auto label = maybe_value(target->info.labels, kDiffIdLabel);

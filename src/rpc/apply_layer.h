@@ -57,14 +57,16 @@ struct AppliedLayer {
 // an error.
 //
 // unsupported, before anything is read, for what another differ may be able to do: other media
-// types, mounts that are not ours, and a snapshot that something was written to. Not for anything
-// else. failed_precondition for snapshots that are not active, or have another layer already;
-// corrupt for a blob that is not what its digest says; unavailable when cancelled.
+// types, mounts that are not ours, a snapshot that is not for extraction (it may be written to
+// afterwards), and one that something was written to. Not for anything else. failed_precondition
+// for snapshots that are not active, or have another layer already; corrupt for a blob that is not
+// what its digest says; unavailable when cancelled.
 AppliedLayer apply_to_snapshot(Store& store, const ApplyJob& job, Blobs& blobs);
 
-// The same for an active snapshot that nothing was written to, whose label kDiffIdLabel names a
-// layer that the store has: a client that finds its mounts to be read only (containerd 2.4) neither
-// fetches nor applies that layer, and commits. Anything else is left to be applied.
+// The same for an active snapshot for extraction that nothing was written to, whose label
+// kDiffIdLabel names a layer that the store has: a client that finds its mounts to be read only
+// (containerd 2.4) neither fetches nor applies that layer, and commits. Anything else is left to be
+// applied.
 void attach_known_layer(Store& store, std::string_view space, std::string_view key);
 
 }  // namespace veneer

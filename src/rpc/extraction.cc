@@ -4,20 +4,20 @@ namespace veneer {
 
 namespace {
 
-constexpr std::string_view kExtractionKey = "extract-";
+constexpr std::string_view kExtractionKey = "extract";
 
 const std::string* find_label(const Labels& labels, std::string_view key) {
   const auto found = labels.find(std::string(key));
   return found == labels.end() ? nullptr : &found->second;
 }
 
+}  // namespace
+
 // A backend's keys are "<namespace>/<number>/<key>".
 bool is_extraction(std::string_view key) {
   const size_t slash = key.find('/', key.find('/') + 1);
   return key.substr(slash == std::string_view::npos ? 0 : slash + 1).starts_with(kExtractionKey);
 }
-
-}  // namespace
 
 std::optional<std::string> maybe_extracted(Snapshotter& snapshotter, std::string_view parent,
                                            const Labels& labels) {

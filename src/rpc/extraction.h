@@ -17,6 +17,11 @@ inline constexpr std::string_view kSnapshotRef = "containerd.io/snapshot.ref";
 // the parent (containerd 2.3).
 inline constexpr std::string_view kParentChainId = "containerd.io/snapshot/parent-chain-id";
 
+// Whether a snapshot of that key is made to take a layer and be committed, and for nothing else:
+// containerd says so with the key's first word (snapshots.UnpackKeyPrefix), and so do Docker and
+// BuildKit.
+bool is_extraction(std::string_view key);
+
 // The committed snapshot that somebody else's extraction of the same layer over the same parent
 // has left: containerd, when told that it exists, looks for it by its label and adopts it, in
 // another namespace too. Nothing if the labels do not ask, or there is none.

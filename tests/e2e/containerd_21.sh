@@ -197,3 +197,72 @@ expect_empty_store
 containerd_kill
 kill -TERM "$VENEERD_PID" "$proxy"
 wait "$VENEERD_PID" || fail "veneerd ends with $?"
+
+# --- containers from elsewhere ---------------------------------------------------------------
+
+# Restored with its files, a container goes on with them: veneerd leaves such a layer to
+# containerd's own differ. A container of a user namespace has its owners from the kernel.
+VENEERD_OPTIONS=(--containerd "unix://$CONTAINERD_SOCKET" --remap-ids)
+veneerd_start
+{ containerd_config 3; containerd_differ veneer-diff; } |
+  sed -e 's/^ *default = .*/default = ["veneer-diff", "walking"]/' \
+    -e '/proxy_plugins.veneer\]/a capabilities = ["remap-ids"]' >"$config"
+containerd_start "$config"
+wait_until 10 answers_again || fail "containerd does not find veneerd for the last time"
+import_in default "$scratch/image/oci.tar"
+# restored BLOB: applied to the container's snapshot, as `ctr containers restore --rw` does it;
+# ctr itself wants a checkpoint of the processes, too.
+restored() {
+  grpc "$here/../../src" rpc/proto/diff.proto containerd.services.diff.v1 Diff/Apply ApplyRequest \
+    ApplyResponse "diff {media_type: \"application/vnd.oci.image.layer.v1.tar+gzip\"
+      digest: \"sha256:$(sha256sum "$1" | cut -d' ' -f1)\" size: $(stat -c %s "$1")}
+    mounts {type: \"overlay\" source: \"overlay\" $(options_of moved)}"
+}
+# options_of KEY: of its mount, as protoc writes them
+options_of() {
+  snapshot mounts /nowhere "$1" | sed -E 's/.* -o ([^ ]+).*/\1/' | tr ',' '\n' |
+    sed 's/.*/options: "&"/'
+}
+# changed SCRIPT: what it says in the mounted snapshot
+changed() {
+  mkdir "$scratch/moved"
+  sh -c "$(snapshot mounts "$scratch/moved" moved)"
+  (cd "$scratch/moved/srv" && sh -c "$1")
+  umount "$scratch/moved"
+  rmdir "$scratch/moved"
+}
+# make_layer FILE SCRIPT: of what it changes
+make_layer() {
+  snapshot prepare moved "$id" >/dev/null
+  changed "$2"
+  snapshot diff moved >"$1"
+  snapshot rm moved
+}
+id=$(snapshot ls | awk '/Committed/ {names[$1]; parents[$2]}
+  END {for (name in names) if (!(name in parents)) print name}')
+make_layer "$scratch/one.tar.gz" 'echo one >one; rm -r menu'
+make_layer "$scratch/three.tar.gz" 'echo three >three'
+snapshot prepare moved "$id" >/dev/null
+applied=$(calls Apply)
+restored "$scratch/one.tar.gz" | grep -q 'layer.v1.tar"' || fail "nothing was applied"
+changed 'echo two >two'
+restored "$scratch/three.tar.gz" >/dev/null
+expect "applies that veneerd was asked for" 2 $(($(calls Apply) - applied))
+expect "what is restored, and written" "one three two" \
+  "$(changed 'ls -d menu 2>/dev/null; cat one three two | xargs')"
+snapshot commit moved-layer moved
+snapshot rm moved-layer
+# owners_in [OPTION...]: of a container, with what is newly made in it
+owners_in() {
+  run_in default --rm "$@" $image owners sh -c 'touch /srv/new; stat -c "%n %u %g" / /srv/*'
+}
+wanted=$(owners_in)
+[[ $wanted == *'/srv/new 0 0'* ]] || fail "owners: $wanted"
+expect "owners inside a user namespace" "$wanted" \
+  "$(owners_in --uidmap 0:500000:65536 --gidmap 0:600000:65536 --remap-labels)"
+expect "the map" "0 500000 65536" "$(run_in default --rm --uidmap 0:500000:65536 \
+  --gidmap 0:600000:65536 --remap-labels $image map sh -c 'xargs </proc/self/uid_map')"
+remove_all_in default
+expect_empty_store
+kill -TERM "$VENEERD_PID"
+wait "$VENEERD_PID" || fail "veneerd ends with $?"

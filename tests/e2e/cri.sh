@@ -16,27 +16,8 @@ pause=veneer.test/pause:1
 
 # --- a client --------------------------------------------------------------------------------
 
-# grpc METHOD REQUEST ANSWER TEXT: one call, with the types and the text form of protoc; false, and
-# what the server says on standard error, when it does not succeed.
-grpc() {
-  local call=$scratch/call
-  protoc --proto_path="$support" --encode="runtime.v1.$2" cri.proto <<<"$4" >"$call.message"
-  # Not compressed, then the length, big-endian.
-  python3 -c 'import sys; body = sys.stdin.buffer.read()
-sys.stdout.buffer.write(b"\0" + len(body).to_bytes(4, "big") + body)' <"$call.message" >"$call.data"
-  rm -f "$call.answer"
-  in_cell curl --silent --show-error --max-time 60 --http2-prior-knowledge \
-    --unix-socket "$CONTAINERD_SOCKET" --header 'content-type: application/grpc' \
-    --header 'te: trailers' --data-binary "@$call.data" --dump-header "$call.headers" \
-    --output "$call.answer" "http://localhost/runtime.v1.$1"
-  if ! grep -qE '^grpc-status: 0' "$call.headers"; then
-    grep '^grpc-' "$call.headers" >&2
-    return 1
-  fi
-  tail -c +6 "$call.answer" | protoc --proto_path="$support" --decode="runtime.v1.$3" cri.proto
-}
-runtime() { grpc RuntimeService/"$1" "${@:2}"; }
-images() { grpc ImageService/"$1" "${@:2}"; }
+runtime() { grpc "$support" cri.proto runtime.v1 "RuntimeService/$1" "${@:2}"; }
+images() { grpc "$support" cri.proto runtime.v1 "ImageService/$1" "${@:2}"; }
 # value_of FIELD: the first one in the text of an answer, without its quotes.
 value_of() { awk -v field="$1:" '$1 == field {print $2; exit}' | tr -d '"'; }
 

@@ -259,7 +259,8 @@ TEST_F(RpcDiff, AKnownLayerIsAttachedUnread) {
     EXPECT_EQ(tree(fmt::format("known-{}", number)), tree("one"));
   }
   // containerd 2.4 says it with the snapshot.
-  const auto mounts = snapshots_->prepare("labelled", "", {{std::string(kDiffIdLabel), diff_id}});
+  const auto mounts =
+      snapshots_->prepare("extract labelled", "", {{std::string(kDiffIdLabel), diff_id}});
   EXPECT_EQ(apply(add_blob("nor this", kGzip), mounts).digest, diff_id);
   EXPECT_EQ(containerd_.reads(), reads);
   EXPECT_EQ(count_layers(), 1u);
@@ -334,6 +335,44 @@ TEST_F(RpcDiff, ALayerExtractedAloneKeepsItsWhiteouts) {
   EXPECT_EQ(snapshots_->usage("top"), snapshots_->usage("in turn"));
 }
 
+// What an archive does not say of its directories, or where they lead, the parent says, and that
+// comes only with the commit.
+TEST_F(RpcDiff, ALayerExtractedAloneTakesAfterItsParent) {
+  LayerTar base;
+  base.dir("d", {.mode = 0710, .uid = 5, .gid = 6}).dir("usr/lib").symlink("lib", "usr/lib");
+  LayerTar top;
+  top.file("d/new", "1").file("lib/so", "2").whiteout("nothing");
+  const Blob blob = add_blob(compress(top.bytes(), Compression::gzip), kGzip);
+  const auto mounts = snapshots_->prepare("extract-1", "", {});
+  ASSERT_EQ(apply(blob, mounts).code, StatusCode::OK);
+  ASSERT_EQ(unpack(add_blob(base.bytes(), kTar), "base", "").code, StatusCode::OK);
+  snapshots_->commit("top", "extract-1", {.labels = {}, .parent = "base"});
+  EXPECT_EQ(names("top"), "d d/new lib usr usr/lib usr/lib/so");
+  ASSERT_EQ(unpack(blob, "in turn", "base").code, StatusCode::OK);
+  EXPECT_EQ(tree("top"), tree("in turn"));
+  EXPECT_EQ(snapshots_->usage("top"), snapshots_->usage("in turn"));
+  EXPECT_EQ(count_layers(), 2u);
+  // Alone it is what it is: a directory that nobody knows.
+  const auto alone = snapshots_->prepare("extract-2", "", {});
+  ASSERT_EQ(apply(blob, alone).code, StatusCode::OK);
+  snapshots_->commit("alone", "extract-2", {});
+  EXPECT_EQ(names("alone"), "d d/new lib lib/so");
+}
+
+// A link to what only the parent has needs the parent: without it nothing is made, in turn it is.
+TEST_F(RpcDiff, ALinkIntoTheParentNeedsIt) {
+  LayerTar top;
+  top.hard_link("linked", "f");
+  const Blob blob = add_blob(top.bytes(), kTar);
+  const DiffAnswer alone = apply(blob, snapshots_->prepare("extract-1", "", {}));
+  EXPECT_EQ(alone.code, StatusCode::DATA_LOSS);
+  EXPECT_TRUE(alone.message.contains("a hard link to \"f\"")) << alone.message;
+  snapshots_->remove("extract-1");
+  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
+  ASSERT_EQ(unpack(blob, "top", "base").code, StatusCode::OK);
+  EXPECT_EQ(names("top"), "d d/one f linked");
+}
+
 // --- what is not applied ---
 
 TEST_F(RpcDiff, LeavesToOthersWhatItCannotDo) {
@@ -385,9 +424,26 @@ TEST_F(RpcDiff, LeavesToOthersWhatItCannotDo) {
 }
 
 TEST_F(RpcDiff, LeavesToOthersWhatWasWrittenTo) {
-  const auto mounts = start("container", "");
+  const auto mounts = start("extract", "");
   EXPECT_EQ(apply(add_blob(base_tar(), kTar), mounts).code, StatusCode::UNIMPLEMENTED);
   EXPECT_EQ(test::names_of(mount(mounts).dir()), "mine");
+}
+
+// A container whose files are restored, over an image, goes on with them: nothing of it may be
+// staged, which is for reading alone.
+TEST_F(RpcDiff, LeavesToOthersWhatIsForMoreThanALayer) {
+  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
+  const Blob blob = add_blob(top_tar(), kTar);
+  for (const char* const key : {"n/7/box", "n/7/not extract", "n/7/a/extract-1"}) {
+    const auto mounts = snapshots_->prepare(key, "base", {});
+    EXPECT_EQ(apply(blob, mounts).code, StatusCode::UNIMPLEMENTED) << key;
+    EXPECT_EQ(snapshots_->mounts(key), mounts) << key;
+    const ClientMount mounted = mount(mounts);
+    write_file_at(mounted.dir(), RelPath::parse("mine"), "written", 0640);
+    EXPECT_EQ(test::names_of(mounted.dir()), "d d/one f mine") << key;
+  }
+  for (const char* const key : {"n/7/extract-1 sha256:00", "n/8/extract-1-docker.io/library/a:b"})
+    EXPECT_EQ(apply(blob, snapshots_->prepare(key, "base", {})).code, StatusCode::OK) << key;
 }
 
 TEST_F(RpcDiff, SnapshotsOfAnotherSpaceAreNotFound) {

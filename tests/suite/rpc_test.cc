@@ -551,21 +551,21 @@ TEST_F(RpcKnown, AStagedLayerOverItsParentCanBeRemoved) {
   RemoteSnapshotter& remote = served_.remote;
   const std::string low = offered("", base_.str());
   const Labels labels{{std::string(kDiffIdLabel), top_.str()}};
-  const auto mounts = remote.prepare("key", low, labels);
+  const auto mounts = remote.prepare("extract", low, labels);
   {
     const test::ClientMount seen(mounts, scratch_.path() + "/m");
     EXPECT_EQ(test::names_of(seen.dir()), "d d/high f");
     EXPECT_EQ(test::names_of(open_root(store().layout().path() + "/snapshots").get()), "");
   }
-  remote.remove("key");
-  EXPECT_EQ(remote.prepare("key", low, labels), mounts);  // the store has it still
+  remote.remove("extract");
+  EXPECT_EQ(remote.prepare("extract", low, labels), mounts);  // the store has it still
 }
 
 TEST_F(RpcKnown, OtherLayersAreNotStaged) {
   RemoteSnapshotter& remote = served_.remote;
   const auto is_writable = [&](const std::string& diff_id) {
-    const auto mounts = remote.prepare("key", "", {{std::string(kDiffIdLabel), diff_id}});
-    remote.remove("key");
+    const auto mounts = remote.prepare("extract", "", {{std::string(kDiffIdLabel), diff_id}});
+    remote.remove("extract");
     return mounts.at(0).type == "bind" &&
            mounts.at(0).options == std::vector<std::string>{"rw", "rbind"};
   };
@@ -573,6 +573,9 @@ TEST_F(RpcKnown, OtherLayersAreNotStaged) {
   EXPECT_TRUE(is_writable(""));
   EXPECT_TRUE(is_writable("sha256:short"));
   EXPECT_FALSE(is_writable(base_.str()));
+  // A container's, whatever its labels say.
+  const auto mounts = remote.prepare("n/1/box", "", {{std::string(kDiffIdLabel), base_.str()}});
+  EXPECT_EQ(mounts.at(0).options, (std::vector<std::string>{"rw", "rbind"}));
 }
 
 }  // namespace

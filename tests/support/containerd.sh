@@ -111,6 +111,28 @@ containerd_kill() {
   wait "$CONTAINERD" 2>/dev/null || true
 }
 
+# grpc DIR PROTO PACKAGE METHOD REQUEST ANSWER TEXT: one call of containerd, in the namespace
+# "default" where it matters, with the types and the text form of protoc; false, and what the server
+# says on standard error, when it does not succeed. DIR/PROTO declares them.
+grpc() {
+  local call=$scratch/call
+  protoc --proto_path="$1" --encode="$3.$5" "$2" <<<"$7" >"$call.message"
+  # Not compressed, then the length, big-endian.
+  python3 -c 'import sys; body = sys.stdin.buffer.read()
+sys.stdout.buffer.write(b"\0" + len(body).to_bytes(4, "big") + body)' <"$call.message" >"$call.data"
+  rm -f "$call.answer"
+  in_cell curl --silent --show-error --max-time 60 --http2-prior-knowledge \
+    --unix-socket "$CONTAINERD_SOCKET" --header 'content-type: application/grpc' \
+    --header 'te: trailers' --header 'containerd-namespace: default' \
+    --data-binary "@$call.data" --dump-header "$call.headers" \
+    --output "$call.answer" "http://localhost/$3.$4"
+  if ! grep -qE '^grpc-status: 0' "$call.headers"; then
+    grep '^grpc-' "$call.headers" >&2
+    return 1
+  fi
+  tail -c +6 "$call.answer" | protoc --proto_path="$1" --decode="$3.$6" "$2"
+}
+
 # --- a registry ------------------------------------------------------------------------------
 
 # In the cell, on $REGISTRY.
