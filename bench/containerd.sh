@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Times containerd 2.1 with veneerd as its snapshotter and differ side by side with its own
-# overlayfs and erofs ones, in one run, on an ext4 file system in memory: unpack an image that it has
-# as blobs, and mount it; and the calls for a container's snapshot, which need no containerd. Prints
-# veneerd's idle memory, too.
+# overlayfs and erofs ones, in one run, on an ext4 file system in memory: unpacks an image that it
+# has as blobs, and mounts it; and the calls for a container's snapshot, which need no containerd.
+# Prints veneerd's idle memory, too.
 #   usage: bench/containerd.sh
 # environment: VENEER (build/release/bin/veneer; veneerd beside it), CORPUS (/var/tmp/corpus; see
-#   make_corpus.sh), RUNS (3; of which the fastest counts), DISK_SIZE (8G)
-# Needs build/clients/{forky,conformance} (tests/support/clients.sh). veneerd syncs what it writes, the others do
-# not; erofs makes its images of whole layers, as 2.1 has no index of tars.
+#   make_corpus.sh), VENEER_CLIENTS (build/clients), RUNS (3; of which the fastest counts),
+#   DISK_SIZE (8G)
+# Needs the clients forky and conformance (tests/support/clients.sh). veneerd syncs what it writes,
+# the others do not; erofs makes images of whole layers, as 2.1 has no index of tars.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 support=$here/../tests/support
 export VENEER=${VENEER:-$here/../build/release/bin/veneer}
 CORPUS=${CORPUS:-/var/tmp/corpus}
 RUNS=${RUNS:-3}
+clients=$(realpath -m "${VENEER_CLIENTS:-$here/../build/clients}")
 # shellcheck source=tests/support/cell.sh
 . "$support/cell.sh"
 own_namespaces "$@"
@@ -22,12 +24,12 @@ MEMORY=$(mktemp -d /dev/shm/veneer-bench.XXXXXX)
 # shellcheck disable=SC2317 # the trap calls it
 finish() {
   local status=$?
-  cd /
-  (exit $status) || true
-  umount --lazy "$MEMORY/disk" 2>/dev/null || true
+  trap - EXIT ERR
+  set +e
+  cell_stop
+  umount --lazy --recursive "$MEMORY/disk"
   rm -rf --one-file-system "$MEMORY"
-  (exit $status)
-  cleanup
+  exit $status
 }
 trap finish EXIT
 truncate --size "${DISK_SIZE:-8G}" "$MEMORY/image"
@@ -75,7 +77,6 @@ unpack() {
 # --- a container's snapshot ------------------------------------------------------------------
 
 # The peer is containerd 1.6's, from the sources that Debian packages; the programs are static.
-clients=$support/../../build/clients
 mkdir -p "$clients/go-cache"
 cache=$(realpath "$clients/go-cache")
 cp "$here/snapshots.go" "$scratch"
@@ -91,8 +92,7 @@ rm -r "$scratch"/{root,run}
 # --- unpacking -------------------------------------------------------------------------------
 
 tar --create --file "$MEMORY/disk/image.tar" --directory "$CORPUS/corpus-gz" .
-cell_start "$support/../../build/clients/forky" "$scratch"
-[[ ! -e ${IGZIP:-} ]] || cp "$IGZIP" "/proc/$CELL/root/usr/bin/"
+cell_start "$clients/forky" "$scratch"
 VENEERD_OPTIONS=(--containerd "unix://$CONTAINERD_SOCKET" --content-dir "$BLOBS")
 veneerd_start
 printf 'veneerd, idle: %d KiB resident\n' "$(awk '$1 == "VmRSS:" {print $2}' \

@@ -323,5 +323,7 @@ if [[ $what == full ]]; then
   for layer in "${LAYERS[@]}"; do index_table "$layer"; done
   read_table cold 'sync; echo 3 >/proc/sys/vm/drop_caches'
   read_table warm 'find tree -type f -print0 | xargs -0 cat >/dev/null'
+  echo
+  VENEER=$VENEER CORPUS=$CORPUS RUNS=$RUNS "$here/containerd.sh" || STATUS=1
 fi
 exit $STATUS

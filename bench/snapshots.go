@@ -102,7 +102,8 @@ func main() {
             times[i].life(s, fmt.Sprintf("bench/%d/box", 100+round), parent)
         }
     }
-    fmt.Printf("\nA container's snapshot over %d layers, %d times, in microseconds\n", layers, rounds)
+    fmt.Printf("\nA container's snapshot over %d layers, %d times, in microseconds\n",
+        layers, rounds)
     fmt.Printf("%-10s %-10s %8s %8s %8s\n", "", "", "median", "p99", "max")
     for i, name := range names {
         for _, call := range []string{"Prepare", "Mounts", "Remove", "all"} {
