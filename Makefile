@@ -10,6 +10,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
+CUTS ?= 500
 
 configure = cmake --preset $(1) --log-level=WARNING >/dev/null
 compile = $(configure) && cmake --build --preset $(1) --parallel $(JOBS)
@@ -20,7 +21,7 @@ need_root = [[ $$EUID == 0 ]] || { echo "make $@: needs root, it mounts file sys
 cxx_files = find src tests bench -name '*.cc' -o -name '*.h'
 shell_files = grep -rlE '^\#!.*\bbash' scripts .ci tests bench
 
-.PHONY: release demo test test-asan test-tsan lint bench fuzz install clean help
+.PHONY: release demo test torture test-asan test-tsan lint bench fuzz install clean help
 
 release: ## build bin/veneer in build/release (the default)
 	scripts/install-deps build
@@ -35,6 +36,12 @@ test: ## every test, the clients' included (root)
 	$(call compile,release)
 	tests/support/clients.sh
 	$(call run_tests,release)
+
+torture: release ## CUTS (500) power cuts on ext4, and as many on xfs (root)
+	$(need_root)
+	scripts/install-deps test
+	VENEER=$(CURDIR)/build/release/bin/veneer CUTS=$(CUTS) \
+	  unshare --mount --propagation private tests/e2e/power_cut.sh
 
 test-asan: ## unit and root tests under the address, leak and undefined-behaviour sanitizers (root)
 	$(need_root)
