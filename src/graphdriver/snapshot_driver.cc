@@ -15,6 +15,7 @@
 #include "mount/overlay.h"
 #include "store/local.h"
 #include "store/one_layer.h"
+#include "store/recover.h"
 #include "store/store.h"
 #include "store/usage.h"
 
@@ -263,6 +264,7 @@ uint64_t SnapshotDriver::add_layer(std::string_view id, std::string_view parent,
   Meta::Transaction transaction = store_.meta().write();
   if (below && find(transaction, parent).id != *below)
     fail(Code::not_found, "the parent {} was removed meanwhile", parent);
+  OrphanGuard orphans(store_.open_mark());
   SnapshotRecord snapshot;
   snapshot.space = kSpace;
   snapshot.info.name = name.str();
@@ -272,6 +274,7 @@ uint64_t SnapshotDriver::add_layer(std::string_view id, std::string_view parent,
   publish_as(layer, transaction, snapshot);
   (void)transaction.add_snapshot(snapshot);
   transaction.commit();
+  orphans.done();
   return layer.layer().file_bytes;
 }
 
@@ -287,10 +290,12 @@ void SnapshotDriver::remove(std::string_view id) {
   if (transaction.has_children(snapshot.id))
     fail(Code::failed_precondition, "layer {} has others on top of it: remove those first", id);
   transaction.remove_snapshot(snapshot.id);
+  OrphanGuard orphans(store_.open_mark());
   store_.collect(std::move(transaction));  // commits
   lock.forget();
   if (view) store_.discard_snapshot(view->id);
   store_.discard_snapshot(snapshot.id);
+  orphans.done();
   trash_.wake();
 }
 
@@ -364,10 +369,12 @@ uint64_t SnapshotDriver::apply_diff(std::string_view id, std::string_view parent
   OneLayer layer(store_, seen.parent, tar);
   Meta::Transaction transaction = store_.meta().write();
   SnapshotRecord snapshot = find(transaction, id);  // as locked
+  OrphanGuard orphans(store_.open_mark());
   publish_as(layer, transaction, snapshot);
   transaction.update_snapshot(snapshot);
   transaction.commit();
   store_.discard_snapshot(snapshot.id);
+  orphans.done();
   trash_.wake();
   return layer.layer().file_bytes;
 }

@@ -6,6 +6,7 @@
 #include "image/lookup.h"
 #include "image/random_names.h"
 #include "image/select.h"
+#include "store/local.h"
 
 namespace veneer {
 
@@ -32,36 +33,22 @@ std::string top_name(Meta::Transaction& transaction, const ImageRecord& image) {
 
 ContainerInfo Library::create(std::string_view image, std::string_view name) {
   if (!name.empty()) check_container_name(name);
-  ContainerRecord container{
-      .id = random_container_id(), .name = {}, .image = {}, .snapshot = 0, .created = now()};
-  const std::string parent = [&] {
-    Meta::Transaction transaction = store_.meta().read();
-    const ImageRecord record = find_image(transaction, image);
-    container.image = record.config;
-    container.name = choose_name(transaction, name);
-    return top_name(transaction, record);
-  }();
-  (void)snapshotter_->prepare(container.id, parent, {});
-  // A death here leaves a snapshot that goes with its image.
-  try {
-    Meta::Transaction transaction = store_.meta().write();
-    const auto snapshot = transaction.maybe_snapshot(kLocalSpace, container.id);
-    if (!snapshot || !transaction.maybe_image(container.image))
-      fail(Code::not_found, "the image {} has been removed", shown(image));
-    container.snapshot = snapshot->id;
-    container.name = choose_name(transaction, name);
-    transaction.add_container(container);
-    ContainerInfo info = describe_container(store_, transaction, container);
-    transaction.commit();
-    return info;
-  } catch (...) {
-    try {
-      snapshotter_->remove(container.id);
-    } catch (const Error&) {
-      // It is gone, or goes with its image.
-    }
-    throw;
-  }
+  Meta::Transaction transaction = store_.meta().write();
+  const ImageRecord record = find_image(transaction, image);
+  ContainerRecord container{.id = random_container_id(),
+                            .name = choose_name(transaction, name),
+                            .image = record.config,
+                            .snapshot = 0,
+                            .created = now()};
+  const std::string parent = top_name(transaction, record);
+  NewSnapshot snapshot(store_, transaction,
+                       {.space = kLocalSpace, .key = container.id, .parent = parent});
+  container.snapshot = snapshot.id();
+  transaction.add_container(container);
+  ContainerInfo info = describe_container(store_, transaction, container);
+  transaction.commit();
+  snapshot.done();
+  return info;
 }
 
 std::vector<ContainerInfo> Library::containers() {
@@ -84,8 +71,10 @@ void Library::remove_container(std::string_view reference) {
   if (!transaction.maybe_container(container.id)) return;  // someone else was faster
   transaction.remove_container(container.id);
   transaction.remove_snapshot(container.snapshot);
+  OrphanGuard orphans(store_.open_mark());
   transaction.commit();
   store_.discard_snapshot(container.snapshot);
+  orphans.done();
 }
 
 namespace {
@@ -110,21 +99,25 @@ Mountable find_mountable(Meta::Transaction& transaction, std::string_view refere
 }  // namespace
 
 std::string Library::mount(std::string_view reference) {
-  std::string parent;
-  const Mountable found = [&] {
+  {
     Meta::Transaction transaction = store_.meta().read();
-    Mountable mountable = find_mountable(transaction, reference);
-    if (mountable.image) parent = top_name(transaction, *mountable.image);
-    return mountable;
-  }();
-  if (found.container) return store_.mount(kLocalSpace, found.container->id);
-  const std::string key = view_key(*found.image);
-  try {
-    (void)snapshotter_->view(key, parent, {});
-  } catch (const Error& error) {
-    if (error.code() != Code::already_exists) throw;
+    const Mountable found = find_mountable(transaction, reference);
+    if (found.container) return store_.mount(kLocalSpace, found.container->id);
+    const std::string key = view_key(*found.image);
+    if (transaction.maybe_snapshot(kLocalSpace, key)) return store_.mount(kLocalSpace, key);
   }
-  return store_.mount(kLocalSpace, key);
+  Meta::Transaction transaction = store_.meta().write();
+  const ImageRecord image = find_image(transaction, reference);
+  const std::string key = view_key(image);
+  // Someone may have been faster.
+  if (transaction.maybe_snapshot(kLocalSpace, key)) return store_.mount(kLocalSpace, key);
+  const std::string parent = top_name(transaction, image);
+  NewSnapshot view(store_, transaction,
+                   {.kind = Kind::view, .space = kLocalSpace, .key = key, .parent = parent});
+  std::string path = mount_snapshot(store_, view.id(), view.plan());
+  transaction.commit();
+  view.done();
+  return path;
 }
 
 bool Library::unmount(std::string_view reference) {

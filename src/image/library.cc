@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "image/config_blob.h"
 #include "image/library_parts.h"
+#include "store/recover.h"
 
 namespace veneer {
 
@@ -121,9 +122,11 @@ Library::Removed Library::remove_image(std::string_view reference) {
   const std::vector<int64_t> leftovers = remove_leftovers(transaction, image);
   remove_chain(transaction, image.top);
   transaction.remove_blob(image.config);
+  OrphanGuard orphans(store_.open_mark());
   store_.collect(std::move(transaction));  // commits
   for (const int64_t leftover : leftovers) store_.discard_snapshot(leftover);
   discard_config(store_, image.config);
+  orphans.done();
   return removed;
 }
 

@@ -102,12 +102,13 @@ class Library {
   std::vector<ContainerInfo> containers();  // newest first
   // By name, id or a prefix of it, as image().
   ContainerInfo container(std::string_view reference);
-  // Unmounts it, too.
+  // Unmounts it first, and that stays if the rest fails.
   void remove_container(std::string_view reference);
 
   // Of a container, or, read-only, of an image (a view of its own, which umount removes). The path.
   std::string mount(std::string_view reference);
-  // False if it was not mounted.
+  // False if it was not mounted. A crash may leave an image's view, as a reboot does: it is used by
+  // the next mount, and goes with the next unmount, or the image.
   bool unmount(std::string_view reference);
 
   std::vector<Change> changes(std::string_view container);

@@ -10,6 +10,7 @@
 #include "image/lookup.h"
 #include "image/select.h"
 #include "image/timestamp.h"
+#include "store/recover.h"
 
 namespace veneer {
 
@@ -165,6 +166,7 @@ std::optional<LoadedImage> maybe_add_image(Store& store, const NewImage& image) 
   StagedConfig config(store, image.config);
   Meta::Transaction transaction = store.meta().write();
   if (!is_there(transaction, image.known)) return {};
+  OrphanGuard orphans(store.open_mark());
   if (!image.import.publish(transaction)) return {};
   LoadedImage loaded;
   loaded.layers = image.known.layers;
@@ -184,6 +186,7 @@ std::optional<LoadedImage> maybe_add_image(Store& store, const NewImage& image) 
   record = transaction.maybe_image(config.digest());
   loaded.image = describe_image(store, transaction, record.value());
   transaction.commit();
+  orphans.done();
   return loaded;
 }
 

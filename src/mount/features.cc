@@ -256,7 +256,26 @@ constexpr Feature kFeatures[] = {
     {"fanotify pre-content", "layers that are fetched while they are read", probe_pre_content},
 };
 
-Probe run_probe(const Feature& feature, int dir) {
+// What a probe may run into that says nothing about the kernel.
+bool is_passing(const Error& error) {
+  const auto* system = dynamic_cast<const SysError*>(&error);
+  if (system == nullptr) return false;
+  switch (system->error_number()) {
+    case EIO:
+    case ENOSPC:
+    case EDQUOT:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+      return true;
+    default:
+      return false;
+  }
+}
+
+enum class PassingErrors { reported, thrown };
+
+Probe run_probe(const Feature& feature, int dir, PassingErrors passing) {
   Probe probe{.name = std::string(feature.name),
               .enables = std::string(feature.enables),
               .works = false,
@@ -266,6 +285,7 @@ Probe run_probe(const Feature& feature, int dir) {
     feature.probe(place);
     probe.works = true;
   } catch (const Error& error) {
+    if (passing == PassingErrors::thrown && is_passing(error)) throw;
     probe.why_not = error.message();
   }
   return probe;
@@ -332,12 +352,14 @@ bool supports_d_type(int dir) {
 
 std::vector<Probe> probe_features(int dir) {
   std::vector<Probe> probes;
-  for (const Feature& feature : kFeatures) probes.push_back(run_probe(feature, dir));
+  for (const Feature& feature : kFeatures)
+    probes.push_back(run_probe(feature, dir, PassingErrors::reported));
   return probes;
 }
 
 Probe probe_packed(int dir) {
-  return run_probe(*std::ranges::find(kFeatures, &probe_erofs, &Feature::probe), dir);
+  return run_probe(*std::ranges::find(kFeatures, &probe_erofs, &Feature::probe), dir,
+                   PassingErrors::thrown);
 }
 
 }  // namespace veneer

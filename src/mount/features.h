@@ -25,7 +25,8 @@ bool supports_d_type(int dir);
 // feature that is missing.
 std::vector<Probe> probe_features(int dir);
 
-// The one of them that packed layers need: file-backed EROFS.
+// The one of them that packed layers need: file-backed EROFS. Throws for what says nothing about
+// the kernel (a full disk, an I/O error), as layers would be kept in the other form for nothing.
 Probe probe_packed(int dir);
 
 }  // namespace veneer

@@ -49,6 +49,7 @@ void FsContext::set_flag(const char* key) {
 }
 
 UniqueFd FsContext::mount(unsigned attributes) {
+  failpoint::point("fsmount");
   return UniqueFd(check(::fsmount(fd_.get(), FSMOUNT_CLOEXEC, attributes), "fsmount of {}", type_));
 }
 

@@ -47,12 +47,14 @@ int raw_unmount(int dir, PathView target, int flags) {
 }  // namespace
 
 UniqueFd clone_mount(int dir, PathView path) {
+  failpoint::point("open_tree");
   return UniqueFd(check(
       ::open_tree(dir, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW),
       "open_tree {}", path.c_str()));
 }
 
 void make_read_only(int mount) {
+  failpoint::point("mount_setattr");
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
   check(::mount_setattr(mount, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)),

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "rpc/extraction.h"
 #include "store/one_layer.h"
+#include "store/recover.h"
 
 namespace veneer {
 
@@ -59,6 +60,7 @@ std::optional<std::string> add(Store& store, std::string_view space, std::string
     const auto below = transaction.maybe_snapshot(space, parent);
     if (!below || below->id != *wanted.parent) return std::nullopt;
   }
+  OrphanGuard orphans(store.open_mark());
   const auto variant = layer.publish(transaction);
   if (!variant) return std::nullopt;
   SnapshotRecord snapshot;
@@ -74,6 +76,7 @@ std::optional<std::string> add(Store& store, std::string_view space, std::string
   snapshot.usage = variant->usage;
   transaction.add_snapshot(snapshot);
   transaction.commit();
+  orphans.done();
   return snapshot.info.name;
 }
 

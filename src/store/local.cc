@@ -167,38 +167,13 @@ std::vector<Mount> LocalSnapshotter::mounts(std::string_view key) {
 
 std::vector<Mount> LocalSnapshotter::make(Kind kind, std::string_view key, std::string_view parent,
                                           const Labels& labels) {
-  check_key(key, "key");
-  check_labels(labels);
   Meta::Transaction transaction = store_.meta().write();
-  SnapshotRecord snapshot{.space = space_,
-                          .info = {.name = std::string(key),
-                                   .parent = std::string(parent),
-                                   .kind = kind,
-                                   .created = now(),
-                                   .updated = {},
-                                   .labels = labels},
-                          .parent = {},
-                          .variant = {},
-                          .usage = {}};
-  snapshot.info.updated = snapshot.info.created;
-  if (!parent.empty())
-    snapshot.parent = require_parent(transaction, space_, parent, Code::invalid_argument).id;
-  if (transaction.maybe_snapshot(space_, key))
-    fail(Code::already_exists, "a snapshot has the key {} already", key);
-  snapshot.id = transaction.add_snapshot(snapshot);
-  const MountPlan plan = plan_mount(store_, transaction, snapshot);
-
-  const Layout& layout = store_.layout();
-  StagingDir staging(layout);
-  fill_snapshot(staging.fd(), kind, plan);
-  // Of a transaction with this id that did not come to its end.
-  discard_snapshot(layout, snapshot.id);
-  OrphanGuard orphans(store_.open_mark());
-  staging.publish(layout.snapshots(), Layout::snapshot_name(snapshot.id),
-                  store_.options().is_volatile);
+  NewSnapshot snapshot(
+      store_, transaction,
+      {.kind = kind, .space = space_, .key = key, .parent = parent, .labels = labels});
   transaction.commit();
-  orphans.done();
-  return {to_mount(plan)};
+  snapshot.done();
+  return {to_mount(snapshot.plan())};
 }
 
 LocalSnapshotter::Committable LocalSnapshotter::require_committable(
@@ -338,6 +313,37 @@ MountPlan plan_mount(Store& store, Meta::Transaction& transaction, const Snapsho
     lower.push_back(store.lowers().empty_path());
   }
   return {.bind = {}, .is_read_only = true, .overlay = {.lower = std::move(lower)}};
+}
+
+NewSnapshot::NewSnapshot(Store& store, Meta::Transaction& transaction, const Wanted& wanted)
+    : orphans_(store.open_mark()) {
+  check_key(wanted.key, "key");
+  check_labels(wanted.labels);
+  SnapshotRecord snapshot{.space = std::string(wanted.space),
+                          .info = {.name = std::string(wanted.key),
+                                   .parent = std::string(wanted.parent),
+                                   .kind = wanted.kind,
+                                   .created = now(),
+                                   .updated = {},
+                                   .labels = wanted.labels},
+                          .parent = {},
+                          .variant = {},
+                          .usage = {}};
+  snapshot.info.updated = snapshot.info.created;
+  if (!wanted.parent.empty())
+    snapshot.parent =
+        require_parent(transaction, wanted.space, wanted.parent, Code::invalid_argument).id;
+  if (transaction.maybe_snapshot(wanted.space, wanted.key))
+    fail(Code::already_exists, "a snapshot has the key {} already", wanted.key);
+  snapshot.id = id_ = transaction.add_snapshot(snapshot);
+  plan_ = plan_mount(store, transaction, snapshot);
+
+  const Layout& layout = store.layout();
+  StagingDir staging(layout);
+  fill_snapshot(staging.fd(), wanted.kind, plan_);
+  // Of a transaction with this id that did not come to its end.
+  discard_snapshot(layout, id_);
+  staging.publish(layout.snapshots(), Layout::snapshot_name(id_), store.options().is_volatile);
 }
 
 SnapshotRecord require_snapshot(Meta::Transaction& transaction, std::string_view space,

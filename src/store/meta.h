@@ -102,7 +102,9 @@ class Meta::Transaction {
  public:
   Transaction(Transaction&&) noexcept;
   ~Transaction();
-  // The commit point. Failpoints "meta.commit" before and "meta.committed" after it.
+  // The commit point. Failpoints "meta.commit" before and "meta.committed" after it, and at each
+  // write and sync of SQLite between. An error of the sync leaves it open which side is on disk:
+  // rolled back for all who have the database open, and perhaps there for the next to open it.
   void commit();
 
   // --- layers ---

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "store/meta_vfs.h"
 
 namespace veneer {
 
@@ -44,7 +45,7 @@ SqlConnection::SqlConnection(const std::string& path) : path_(path) {
   const int result = sqlite3_open_v2(
       path.c_str(), &database,
       SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-      nullptr);
+      failpoint_vfs());
   database_.reset(database);
   if (database == nullptr) throw std::bad_alloc();
   if (result != SQLITE_OK) fail_with(sqlite3_extended_errcode(database));

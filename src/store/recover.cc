@@ -1,5 +1,6 @@
 #include "store/recover.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <set>
@@ -9,6 +10,7 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "base/lock.h"
+#include "layer/settle.h"
 #include "mount/mount.h"
 
 namespace veneer {
@@ -45,6 +47,17 @@ void clear_orphan_blobs(Meta::Transaction& transaction, const Layout& layout) {
       discard_if_there(layout, layout.blobs(), RelPath::parse_name(name, "blob"));
 }
 
+// A variant is published beside those that its layer has.
+void clear_orphan_variants(const Layout& layout, const LayerRecord& layer,
+                           const std::vector<VariantRecord>& variants) {
+  const auto directory = maybe_open_dir_at(layout.layers(), Layout::digest_name(layer.diff_id));
+  if (!directory) return;
+  for (const std::string& name : list_dir(directory->get()))
+    if (name != kLayerTarName.c_str() &&
+        std::ranges::find(variants, name, &VariantRecord::name) == variants.end())
+      discard_if_there(layout, directory->get(), RelPath::parse_name(name, "variant"));
+}
+
 void clear_orphans(Meta::Transaction& transaction, const Layout& layout, Lowers& lowers) {
   clear_orphan_blobs(transaction, layout);
   const std::set<std::string> snapshots = snapshot_names(transaction);
@@ -55,8 +68,9 @@ void clear_orphans(Meta::Transaction& transaction, const Layout& layout, Lowers&
   std::set<std::string> variants;
   for (const LayerRecord& layer : transaction.list_layers()) {
     layers.insert(layer.diff_id.hex());
-    for (const VariantRecord& variant : transaction.list_variants(layer.id))
-      variants.insert(std::to_string(variant.id));
+    const std::vector<VariantRecord> of_layer = transaction.list_variants(layer.id);
+    for (const VariantRecord& variant : of_layer) variants.insert(std::to_string(variant.id));
+    clear_orphan_variants(layout, layer, of_layer);
   }
   for (const std::string& name : list_dir(layout.layers()))
     if (!layers.contains(name))

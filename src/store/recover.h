@@ -2,8 +2,8 @@
 //
 // A store's directories and its rows are changed one after the other: a directory is published
 // before its row is committed, and goes after its row has gone. Death in between leaves an orphan:
-// a directory that no row knows. To look for orphans is to read all names and all rows, so it is
-// done only if a process died:
+// a directory that no row knows, or a variant in a layer's. To look for orphans is to read all
+// names and all rows, so it is done only if a process died:
 //
 //   <root>/opened/<random>   one for each process that has the store open, locked with flock(2)
 //

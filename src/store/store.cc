@@ -82,12 +82,7 @@ std::string Store::mount(std::string_view space, std::string_view key) {
   // A staged snapshot may have none yet.
   if (snapshot.variant)
     (void)try_make_dir_at(layout_.snapshots(), Layout::snapshot_name(snapshot.id), 0700);
-  const UniqueFd directory = layout_.open_snapshot(snapshot.id);
-  lock_fd(directory.get());
-  (void)try_make_dir_at(directory.get(), kMergedName, 0700);
-  if (!is_mount_point_at(directory.get(), kMergedName))
-    attach_mount(build_mount(plan).get(), directory.get(), kMergedName);
-  return fmt::format("{}/{}", layout_.snapshot_path(snapshot.id), kMergedName.c_str());
+  return mount_snapshot(*this, snapshot.id, plan);
 }
 
 bool Store::unmount(std::string_view space, std::string_view key) {
@@ -167,6 +162,15 @@ void Store::collect(Meta::Transaction transaction) {
     for (const VariantRecord& variant : unused.variants) lowers_.release(variant.id);
   }
   orphans.done();
+}
+
+std::string mount_snapshot(Store& store, int64_t id, const MountPlan& plan) {
+  const UniqueFd directory = store.layout().open_snapshot(id);
+  lock_fd(directory.get());
+  (void)try_make_dir_at(directory.get(), kMergedName, 0700);
+  if (!is_mount_point_at(directory.get(), kMergedName))
+    attach_mount(build_mount(plan).get(), directory.get(), kMergedName);
+  return fmt::format("{}/{}", store.layout().snapshot_path(id), kMergedName.c_str());
 }
 
 void Store::discard_snapshot(int64_t id) {

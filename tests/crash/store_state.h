@@ -1,0 +1,22 @@
+// A store as the sweeps see it.
+#pragma once
+
+#include <string>
+
+#include "store/store.h"
+#include "tests/crash/sweep.h"
+
+namespace veneer::test {
+
+// <scratch>/root and <scratch>/run. Preparations need not be durable.
+StoreOptions store_options(const Scratch& scratch, Form form, bool is_volatile = true);
+
+// Opens the store and tells its rows, the files of snapshots, what is mounted, and the damage that
+// `check` finds. Expects that nothing else is on disk (after a kill without anyone's asking), and
+// that nothing else is mounted.
+State observe_store(const Scratch& scratch, Form form, bool was_killed);
+
+// What a reboot does: no mounts are left, and <run> is empty.
+void reboot(const Scratch& scratch);
+
+}  // namespace veneer::test
