@@ -59,6 +59,12 @@ inline constexpr size_t kImageTagBytes = 128;
 // Ids of the graph driver: one path component.
 inline constexpr size_t kIdBytes = 255;
 
+// HTTP: connections of one server at a time, a thread each; a request's line and headers; and the
+// JSON of a graph-driver call.
+inline constexpr size_t kHttpConnections = 256;
+inline constexpr size_t kHttpHeadBytes = 8192;
+inline constexpr uint64_t kPluginJsonBytes = 1 << 20;
+
 // Snapshots: keys and names; a label's key and value together, as containerd has it; and as many
 // layers as overlayfs merges.
 inline constexpr size_t kSnapshotKeyBytes = 4096;

@@ -1,4 +1,4 @@
-// veneerd: the daemon. It serves containerd's snapshots and layers from a store.
+// veneerd: the daemon. It serves containerd and Docker from a store.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -26,9 +26,11 @@
 #include "rpc/metrics.h"
 #include "rpc/metrics_server.h"
 #include "rpc/pack_on_commit.h"
+#include "rpc/plugin_service.h"
 #include "rpc/remap.h"
 #include "rpc/server.h"
 #include "rpc/snapshots_service.h"
+#include "rpc/socket.h"
 #include "store/store.h"
 
 namespace veneer {
@@ -43,6 +45,9 @@ struct Settings {
   std::string root = "/var/lib/veneer";
   std::string run = "/run/veneer";
   std::string snapshotter;
+  std::string docker_plugin;
+  std::string driver;
+  std::string home;
   std::string containerd;
   std::string content_dir;
   std::string form;
@@ -66,8 +71,16 @@ void add_options(CLI::App& app, Settings& settings) {
   app.add_option(
          "--snapshotter", settings.snapshotter,
          "Where containerd's proxy snapshotter is served: unix:///run/veneer/containerd.sock")
-      ->option_text("unix://PATH")
-      ->required();
+      ->option_text("unix://PATH");
+  app.add_option("--docker-plugin", settings.docker_plugin,
+                 "Where Docker's graph-driver plugin is served: "
+                 "unix:///run/docker/plugins/veneer.sock")
+      ->option_text("unix://PATH");
+  add_choice(app, "--driver", settings.driver, {"veneer", "overlay"},
+             "Which driver the plugin is, veneer by default");
+  app.add_option("--home", settings.home,
+                 "Directory of that driver; by default what Docker says, DATA-ROOT/NAME")
+      ->option_text("DIR");
   app.add_option("--containerd", settings.containerd,
                  "containerd's own socket, where the differ reads and writes blobs")
       ->option_text("ADDRESS");
@@ -188,45 +201,96 @@ std::vector<RpcService> make_services(const Settings& settings, Store& store,
                             observer)};
 }
 
+// containerd's side: a store, and its services on a socket.
+class Containerd {
+ public:
+  Containerd(const Settings& settings, const Log& log, Metrics& metrics)
+      : store_(store_options(settings)),
+        trash_(store_.layout()),
+        snapshotters_(settings, store_, log, [this] { trash_.wake(); }),
+        server_(socket_path(settings.snapshotter),
+                make_services(settings, store_, snapshotters_.top(), {log, &metrics},
+                              [this] { trash_.wake(); })) {
+    trash_.wake();  // what is there from the last time
+    log.write(Log::Level::info, {{"event", "serving"},
+                                 {"snapshotter", socket_path(settings.snapshotter)},
+                                 {"root", store_.layout().path()},
+                                 {"version", VENEER_VERSION}});
+  }
+  Store& store() { return store_; }
+  void drain() { server_.drain(kPatience); }
+
+ private:
+  Store store_;
+  TrashThread trash_;
+  Snapshotters snapshotters_;
+  RpcServer server_;
+};
+
+// Docker's side: a graph driver on a socket.
+class DockerPlugin {
+ public:
+  DockerPlugin(const Settings& settings, const Log& log, Metrics& metrics)
+      : path_(socket_path(settings.docker_plugin)),
+        place_(path_),
+        server_(listen_unix(path_), make_plugin_service(options(settings), {log, &metrics}), {},
+                log) {
+    log.write(Log::Level::info,
+              {{"event", "serving"}, {"docker_plugin", path_}, {"version", VENEER_VERSION}});
+  }
+  void drain() { server_.drain(kPatience); }
+
+ private:
+  PluginOptions options(const Settings& settings) const {
+    return {.driver = settings.driver.empty() ? "veneer" : settings.driver,
+            .run = absolute(settings.run),
+            .home = settings.home.empty() ? "" : absolute(settings.home),
+            .place = path_};
+  }
+
+  std::string path_;
+  SocketPlace place_;
+  HttpServer server_;
+};
+
 void serve(const Settings& settings, const Log& log) {
-  const std::string path = socket_path(settings.snapshotter);
   const sigset_t signals = hold_signals();
-  Store store(store_options(settings));
-  TrashThread trash(store.layout());
-  trash.wake();  // what is there from the last time
-  const auto empty_trash_soon = [&trash] { trash.wake(); };
-  Snapshotters snapshotters(settings, store, log, empty_trash_soon);
   Metrics metrics;
-  RpcServer server(
-      path, make_services(settings, store, snapshotters.top(), {log, &metrics}, empty_trash_soon));
+  // This one first: it changes the umask for a moment.
+  std::optional<Containerd> containerd;
+  if (!settings.snapshotter.empty()) containerd.emplace(settings, log, metrics);
+  std::optional<DockerPlugin> plugin;
+  if (!settings.docker_plugin.empty()) plugin.emplace(settings, log, metrics);
   std::optional<MetricsServer> metrics_server;
   if (!settings.metrics.empty()) {
-    metrics_server.emplace(settings.metrics, [&] { return metrics.text(store); }, log);
+    metrics_server.emplace(
+        settings.metrics,
+        [&] { return containerd ? metrics.text(containerd->store()) : metrics.text(); }, log);
     log.write(Log::Level::info, {{"event", "serving"}, {"metrics", metrics_server->address()}});
   }
-  log.write(Log::Level::info, {{"event", "serving"},
-                               {"snapshotter", path},
-                               {"root", store.layout().path()},
-                               {"version", VENEER_VERSION}});
   notify("READY=1");
   int signal = 0;
   (void)sigwait(&signals, &signal);  // fails for no set of real signals
   notify("STOPPING=1");
   log.write(Log::Level::info, {{"event", "stopping"}, {"signal", std::to_string(signal)}});
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // the second one ends us at once
-  server.drain(kPatience);
+  if (plugin) plugin->drain();
+  if (containerd) containerd->drain();
 }
 
 // Help and version are asked for by exceptions of the parser, as errors are.
 int run(int argc, char** argv) {
   Settings settings;
   try {
-    CLI::App app("Veneer's daemon: serves containerd from a container layer store", "veneerd");
+    CLI::App app("Veneer's daemon: serves containerd and Docker from a container layer store",
+                 "veneerd");
     app.get_formatter()->column_width(28);
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     add_options(app, settings);
     try {
       app.parse(argc, argv);
+      if (settings.snapshotter.empty() && settings.docker_plugin.empty())
+        throw CLI::RequiredError("--snapshotter or --docker-plugin");
     } catch (const CLI::CallForHelp&) {
       print(app.help());
       return kDone;

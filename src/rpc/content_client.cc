@@ -12,6 +12,7 @@
 #include "rpc/proto/content.grpc.pb.h"
 #include "rpc/proto/leases.grpc.pb.h"
 #include "rpc/server.h"
+#include "rpc/socket.h"
 
 namespace veneer {
 

@@ -35,9 +35,7 @@ class RpcServer {
   std::unique_ptr<State> state_;
 };
 
-// The path in "unix://<absolute path>"; invalid_argument for anything else.
-std::string socket_path(const std::string& address);
-// The other way round, in the form that gRPC wants.
+// "unix://<path>" in the form that gRPC wants.
 std::string socket_address(const std::string& path);
 
 }  // namespace veneer

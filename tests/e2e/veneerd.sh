@@ -35,7 +35,7 @@ ends() {
 
 "$VENEERD" --help | grep -q -- '--snapshotter unix://PATH' || fail "--help"
 "$VENEERD" --version | grep -qE '^veneerd [0-9]' || fail "--version"
-ends "no socket" 2 '--snapshotter is required'
+ends "no socket" 2 '--snapshotter or --docker-plugin is required'
 ends "an unknown option" 2 'veneerd --help' --snapshotter "unix://$socket" --what
 ends "an unknown form" 2 '"tar" is none of packed, directory' --form tar \
   --snapshotter "unix://$socket"
@@ -127,7 +127,7 @@ CONF
 : >"$scratch/log"  # of the one before
 "$VENEERD" --config "$scratch/veneerd.conf" --log-level info 2>"$scratch/log" &
 server=$!
-wait_until 30 grep -q " root=$scratch/root " "$scratch/log" || fail "$(cat "$scratch/log")"
+wait_until 30 grep -q ' metrics=' "$scratch/log" || fail "$(cat "$scratch/log")"
 address=$(sed -n 's/^level=info event=serving metrics=//p' "$scratch/log")
 
 # metric NAME: its value

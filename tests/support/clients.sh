@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Makes the root file systems of the real clients that the end-to-end tests run:
-# build/clients/bookworm and build/clients/forky, and build/clients/conformance, where containerd's
-# own tests are built. One that is there and was made from the same package list is kept. MIRROR
-# overrides the mirror that this machine's apt uses.
+# build/clients/{bookworm,trixie,forky}, and build/clients/conformance, where containerd's own tests
+# are built. One that is there and was made from the same package list is kept. MIRROR overrides
+# the mirror that this machine's apt uses.
 #   usage: tests/support/clients.sh [SUITE...]
 set -euo pipefail
 
 declare -A packages=(
-  [bookworm]="docker.io containerd runc umoci podman skopeo busybox-static ca-certificates iproute2
-            procps"
+  [bookworm]="docker.io docker-registry containerd runc umoci podman skopeo busybox-static
+            ca-certificates curl iproute2 procps"
+  [trixie]="docker.io docker-cli iproute2 procps"
   [forky]="erofs-utils umoci containerd runc docker.io docker-cli docker-buildx docker-registry
          curl procps"
   [conformance]="golang-go golang-github-containerd-containerd-dev ca-certificates iproute2 procps"

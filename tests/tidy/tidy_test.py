@@ -34,6 +34,7 @@ HOMES = [
     (r"CLI/", r"src/bin/"),
     (r"sqlite3\.h$", r"src/store/meta"),
     (r"(grpc|grpcpp|google/protobuf)/|.*\.pb\.h$", r"src/rpc/"),
+    (r"boost/", r"src/rpc/http_server\.cc$"),
     (r"(gtest|gmock)/", r"tests/|.*_test\.cc$|.*/test_\w+\.h$"),
     (r"benchmark/", r"bench/"),
 ]
