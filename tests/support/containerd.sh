@@ -7,6 +7,8 @@
 : "${VENEER:?the path of the veneer binary}"
 : "${VENEERD:=$(dirname "$VENEER")/veneerd}"
 SUPPORT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+# shellcheck source=tests/support/registry.sh
+. "$SUPPORT/registry.sh"
 # shellcheck disable=SC2154 # the test's
 VENEERD_LOG=$scratch/veneerd.log
 CONTAINERD_LOG=$scratch/containerd.log
@@ -15,7 +17,6 @@ CONTAINERD_SOCKET=$scratch/c.sock
 export CONTAINERD_ADDRESS=$CONTAINERD_SOCKET  # for ctr
 # shellcheck disable=SC2034 # the tests'
 BLOBS=$scratch/ctd/io.containerd.content.v1.content
-REGISTRY=127.0.0.1:5000
 VENEERD_OPTIONS=()  # more of them, for each start
 VENEERD_PID=
 VENEERD_STARTS=0
@@ -134,19 +135,6 @@ sys.stdout.buffer.write(b"\0" + len(body).to_bytes(4, "big") + body)' <"$call.me
 }
 
 # --- a registry ------------------------------------------------------------------------------
-
-# In the cell, on $REGISTRY.
-registry_start() {
-  cat >"$scratch/registry.yml" <<CONFIG
-version: 0.1
-storage: {filesystem: {rootdirectory: $scratch/registry}}
-http: {addr: "$REGISTRY"}
-CONFIG
-  in_cell docker-registry serve "$scratch/registry.yml" >"$scratch/registry.log" 2>&1 </dev/null &
-  wait_until 20 registry_answers || fail "the registry does not answer"
-}
-
-registry_answers() { in_cell curl --silent --fail --output /dev/null "http://$REGISTRY/v2/"; }
 
 # push_archive OCI-ARCHIVE REFERENCE NAME: as $REGISTRY/NAME, by way of a namespace of its own.
 push_archive() {

@@ -7,6 +7,8 @@
 : "${VENEER:?the path of the veneer binary}"
 : "${VENEERD:=$(dirname "$VENEER")/veneerd}"
 SUPPORT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+# shellcheck source=tests/support/registry.sh
+. "$SUPPORT/registry.sh"
 # shellcheck disable=SC2154 # the test's
 VENEERD_LOG=$scratch/veneerd.log
 PLUGIN_SOCKET=$scratch/p.sock
@@ -62,7 +64,7 @@ plugin_dockerd() {
   shift
   in_cell mkdir -p /etc/docker/plugins
   in_cell sh -c "echo unix://$PLUGIN_SOCKET >/etc/docker/plugins/$name.spec"
-  dockerd_start "$DATA" "$name" --experimental "$@"
+  dockerd_start "$DATA" "$name" --experimental --live-restore "$@"
 }
 
 # SIGKILL, also to its containerd. Containers run on.
