@@ -36,21 +36,22 @@ built() {
   expect "$1: the menu, loaded" tea "$(run "$name")"
 }
 
-build() { docker build --quiet --network none --tag "veneer.test/galley:$1" "${@:2}"; }
-DOCKER_BUILDKIT=0
-docker() { in_cell env HOME=/root DOCKER_BUILDKIT="$DOCKER_BUILDKIT" docker "$@"; }
-build legacy "$scratch/context" >/dev/null
+# build BUILDKIT NAME ARGUMENT...
+build() {
+  in_cell env HOME=/root DOCKER_BUILDKIT="$1" docker build --quiet --network none \
+    --tag "veneer.test/galley:$2" "${@:3}"
+}
+build 0 legacy "$scratch/context" >/dev/null
 built legacy
-DOCKER_BUILDKIT=1
-build buildkit "$scratch/context" >/dev/null
+build 1 buildkit "$scratch/context" >/dev/null
 built buildkit
-build scratch --file "$scratch/context/Scratch" "$scratch/context" >/dev/null
+build 1 scratch --file "$scratch/context/Scratch" "$scratch/context" >/dev/null
 expect "an image from nothing" "left/ left/left recipe right/ right/right" \
   "$(id=$(docker create veneer.test/galley:scratch none) && docker export "$id" |
     tar -tf - | grep -E '^(left|right|recipe)' | in_order; docker rm "$id" >/dev/null)"
 
 registry_start
-docker tag $image "$REGISTRY/galley:v1"
+docker tag "$image" "$REGISTRY/galley:v1"
 docker push --quiet "$REGISTRY/galley:v1" >/dev/null
 docker rmi "$REGISTRY/galley:v1" veneer.test/galley:{v1,legacy,buildkit,scratch} >/dev/null
 docker builder prune --all --force >/dev/null

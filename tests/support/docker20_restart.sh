@@ -3,9 +3,9 @@
 # Either side is killed and started again, under a running container.
 
 docker load --quiet --input "$scratch/image/docker.tar" >/dev/null
-docker run --detach --name kept --network none --restart no $image \
+docker run --detach --name kept --network none --restart no "$image" \
   sh -c 'while :; do date >/srv/tick; sleep 0.05; done' >/dev/null
-docker run --detach --name idle --network none $image \
+docker run --detach --name idle --network none "$image" \
   sh -c 'while :; do sleep 1000; done' >/dev/null
 docker exec kept sh -c 'echo one >/srv/one; rm -r /srv/menu'
 home=$(home_of "$name")
@@ -23,7 +23,7 @@ wait_until 5 ticks_on "$(tick)" || fail "the container stands still"
 plugin_start "$driver"
 expect "a running container" one "$(docker exec kept cat /srv/one)"
 expect "the changes" "A /srv/one A /srv/tick C /srv D /srv/menu" "$(docker diff kept | in_order)"
-expect "another container" cake "$(run $image ls /srv/menu)"
+expect "another container" cake "$(run "$image" ls /srv/menu)"
 docker kill kept >/dev/null
 expect "mounts of one container" 1 "$(merged)"
 docker start kept >/dev/null
@@ -47,7 +47,7 @@ expect "mounts of no container" 0 "$(merged)"
 expect "what was committed" one "$(run veneer.test/galley:kept cat /srv/one)"
 
 # Both.
-docker run --detach --name kept --network none $image sleep 1000 >/dev/null
+docker run --detach --name kept --network none "$image" sleep 1000 >/dev/null
 plugin_kill
 plugin_dockerd_kill
 plugin_start "$driver"
@@ -62,7 +62,7 @@ plugin_stop
 plugin_start "$driver"
 plugin_dockerd "$name"
 expect "the images" 2 "$(docker images --quiet | wc -l)"
-docker rmi $image veneer.test/galley:kept >/dev/null
+docker rmi "$image" veneer.test/galley:kept >/dev/null
 expect_empty_home "$home"
 dockerd_stop
 plugin_stop
