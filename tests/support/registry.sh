@@ -4,6 +4,7 @@
 REGISTRY=127.0.0.1:5000
 
 # In the cell, on $REGISTRY.
+# shellcheck disable=SC2154 # the test's
 registry_start() {
   cat >"$scratch/registry.yml" <<CONFIG
 version: 0.1
