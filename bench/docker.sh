@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Times Docker 20.10 on Veneer's plugin side by side with its own storage drivers: pull of the gzip
+# corpus from a registry, save, rmi. Each driver has a new ext4 file system on a loop image in
+# memory. Trust the ratios, not the seconds.
+#   usage: bench/docker.sh
+# environment: VENEER (build/release/bin/veneer; veneerd beside it), CORPUS (/var/tmp/corpus; see
+#   make_corpus.sh), RUNS (1; of which the fastest counts), DISK_SIZE (10G)
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+VENEER=$(realpath -m "${VENEER:-$here/../build/release/bin/veneer}")
+CORPUS=${CORPUS:-/var/tmp/corpus}
+RUNS=${RUNS:-1}
+DISK_SIZE=${DISK_SIZE:-10G}
+# shellcheck source=tests/support/cell.sh
+. "$here/../tests/support/cell.sh"
+own_namespaces "$@"
+export VENEER
+
+memory=$(SCRATCH_ROOT=/dev/shm make_scratch)
+# shellcheck disable=SC2317 # the trap calls it
+finish() {
+  cell_stop
+  umount --lazy --recursive "$memory" 2>/dev/null || true
+  rm -rf --one-file-system "$memory"
+  cleanup
+}
+trap finish EXIT
+scratch=$(make_scratch)
+# shellcheck source=tests/support/docker_plugin.sh
+. "$here/../tests/support/docker_plugin.sh"
+image=$REGISTRY/corpus:v1
+
+declare -A best=()
+
+# timed DRIVER WHAT COMMAND...
+timed() {
+  local key="$1 $2" start end
+  shift 2
+  sync
+  start=$EPOCHREALTIME
+  "$@" >/dev/null
+  end=$EPOCHREALTIME
+  best[$key]=$(awk -v "a=$start" -v "b=$end" -v "old=${best[$key]:-}" \
+    'BEGIN {t = b - a; print old != "" && old < t ? old : t}')
+}
+
+# measure DRIVER: one of Docker's, or that of the plugin after "veneerd "
+measure() {
+  local disk=$scratch/disk
+  truncate --size "$DISK_SIZE" "$memory/image"
+  mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$memory/image"
+  mkdir -p "$disk"
+  mount -o loop "$memory/image" "$disk"
+  DATA=$disk/docker
+  cell_start "$here/../build/clients/bookworm" "$scratch" "$CORPUS"
+  registry_start
+  in_cell skopeo copy --quiet --insecure-policy --dest-tls-verify=false \
+    "oci:$CORPUS/corpus-gz" "docker://$image"
+  if [[ $1 == veneerd* ]]; then
+    plugin_start "${1#* }"
+    plugin_dockerd plugin
+  else
+    dockerd_start "$DATA" "$1"
+  fi
+  timed "$1" pull docker pull --quiet "$image"
+  run "$image" true 2>/dev/null || true
+  timed "$1" save docker save "$image"
+  timed "$1" rmi docker rmi "$image"
+  dockerd_stop
+  [[ $1 != veneerd* ]] || plugin_stop
+  cell_stop
+  umount --lazy --recursive "$disk"
+  rm "$memory/image"
+}
+
+drivers=("veneerd veneer" "veneerd overlay" overlay2 overlay)
+cat "$CORPUS"/corpus-gz/blobs/sha256/* >/dev/null
+for ((i = 0; i < RUNS; ++i)); do
+  for driver in "${drivers[@]}"; do measure "$driver"; done
+done
+printf '\nDocker 20.10, seconds\n%-18s %8s %8s %8s\n' "" pull save rmi
+for driver in "${drivers[@]}"; do
+  printf '%-18s %8.2f %8.2f %8.2f\n' "$driver" \
+    "${best[$driver pull]}" "${best[$driver save]}" "${best[$driver rmi]}"
+done
