@@ -212,10 +212,6 @@ class Containerd {
                 make_services(settings, store_, snapshotters_.top(), {log, &metrics},
                               [this] { trash_.wake(); })) {
     trash_.wake();  // what is there from the last time
-    log.write(Log::Level::info, {{"event", "serving"},
-                                 {"snapshotter", socket_path(settings.snapshotter)},
-                                 {"root", store_.layout().path()},
-                                 {"version", VENEER_VERSION}});
   }
   Store& store() { return store_; }
   void drain() { server_.drain(kPatience); }
@@ -234,10 +230,7 @@ class DockerPlugin {
       : path_(socket_path(settings.docker_plugin)),
         place_(path_),
         server_(listen_unix(path_), make_plugin_service(options(settings), {log, &metrics}), {},
-                log) {
-    log.write(Log::Level::info,
-              {{"event", "serving"}, {"docker_plugin", path_}, {"version", VENEER_VERSION}});
-  }
+                log) {}
   void drain() { server_.drain(kPatience); }
 
  private:
@@ -268,6 +261,15 @@ void serve(const Settings& settings, const Log& log) {
         [&] { return containerd ? metrics.text(containerd->store()) : metrics.text(); }, log);
     log.write(Log::Level::info, {{"event", "serving"}, {"metrics", metrics_server->address()}});
   }
+  if (containerd)
+    log.write(Log::Level::info, {{"event", "serving"},
+                                 {"snapshotter", socket_path(settings.snapshotter)},
+                                 {"root", containerd->store().layout().path()},
+                                 {"version", VENEER_VERSION}});
+  if (plugin)
+    log.write(Log::Level::info, {{"event", "serving"},
+                                 {"docker_plugin", socket_path(settings.docker_plugin)},
+                                 {"version", VENEER_VERSION}});
   notify("READY=1");
   int signal = 0;
   (void)sigwait(&signals, &signal);  // fails for no set of real signals
