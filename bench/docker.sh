@@ -11,6 +11,9 @@ VENEER=$(realpath -m "${VENEER:-$here/../build/release/bin/veneer}")
 CORPUS=${CORPUS:-/var/tmp/corpus}
 RUNS=${RUNS:-1}
 DISK_SIZE=${DISK_SIZE:-10G}
+clients=$here/../build/clients/bookworm
+[[ -x $clients/usr/bin/docker-registry ]] ||
+  { echo "docker.sh: no $clients: run tests/support/clients.sh bookworm" >&2; exit 1; }
 # shellcheck source=tests/support/cell.sh
 . "$here/../tests/support/cell.sh"
 own_namespaces "$@"
@@ -52,7 +55,7 @@ measure() {
   mkdir -p "$disk"
   mount -o loop "$memory/image" "$disk"
   DATA=$disk/docker
-  cell_start "$here/../build/clients/bookworm" "$scratch" "$CORPUS"
+  cell_start "$clients" "$scratch" "$CORPUS"
   registry_start
   in_cell skopeo copy --quiet --insecure-policy --dest-tls-verify=false \
     "oci:$CORPUS/corpus-gz" "docker://$image"
@@ -73,13 +76,11 @@ measure() {
   rm "$memory/image"
 }
 
-drivers=("veneerd veneer" "veneerd overlay" overlay2 overlay)
+drivers=("veneerd veneer" overlay2 overlay "veneerd overlay")
 cat "$CORPUS"/corpus-gz/blobs/sha256/* >/dev/null
-for ((i = 0; i < RUNS; ++i)); do
-  for driver in "${drivers[@]}"; do measure "$driver"; done
-done
 printf '\nDocker 20.10, seconds\n%-18s %8s %8s %8s\n' "" pull save rmi
 for driver in "${drivers[@]}"; do
+  for ((i = 0; i < RUNS; ++i)); do measure "$driver"; done
   printf '%-18s %8.2f %8.2f %8.2f\n' "$driver" \
     "${best[$driver pull]}" "${best[$driver save]}" "${best[$driver rmi]}"
 done

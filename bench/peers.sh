@@ -326,4 +326,5 @@ if [[ $what == full ]]; then
   echo
   VENEER=$VENEER CORPUS=$CORPUS RUNS=$RUNS "$here/containerd.sh" || STATUS=1
 fi
+if [[ $what == full ]]; then "$here/docker.sh" || STATUS=1; fi
 exit $STATUS
