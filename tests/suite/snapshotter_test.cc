@@ -695,11 +695,14 @@ TEST_F(Crash, AFailureLeavesWhatTheNextOneClears) {
       }
       const bool was_hit = failpoint::disarm() >= at;
       EXPECT_TRUE(is_done || was_hit);
-      std::vector<std::string> keys;
-      snapshots().walk({}, [&](const SnapshotInfo& info) { keys.push_back(info.name); });
-      EXPECT_LE(keys.size(), 1u);
-      for (const std::string& key : keys) snapshots().remove(key);
-      reopen();
+      // Where the sync of a commit failed, it may be there for the next to open the store only.
+      for (const bool is_reopened : {false, true}) {
+        if (is_reopened) reopen();
+        std::vector<std::string> keys;
+        snapshots().walk({}, [&](const SnapshotInfo& info) { keys.push_back(info.name); });
+        EXPECT_LE(keys.size(), 1u);
+        for (const std::string& key : keys) snapshots().remove(key);
+      }
       snapshots().cleanup();
       expect_order(0);
       if (!was_hit) break;
