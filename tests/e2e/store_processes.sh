@@ -51,8 +51,9 @@ expect_empty "by four workers"
 # killed_in TENTHS VERB...: true if it was killed after so many tenths of a millisecond.
 killed_in() {
   local status=0
-  # A shell of its own says that it was killed.
-  (timeout --signal KILL "0.$(printf '%04d' "$1")" "$VENEER" --root "$SCRATCH/root" \
+  # A shell of its own says that it was killed. In the foreground, timeout waits until it has gone:
+  # a commit that it was in may still come about.
+  (timeout --foreground --signal KILL "0.$(printf '%04d' "$1")" "$VENEER" --root "$SCRATCH/root" \
     --run "$SCRATCH/run" "${@:2}" || exit $?) >/dev/null 2>&1 || status=$?
   [[ $status == 137 ]]
 }
