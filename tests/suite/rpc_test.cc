@@ -11,6 +11,7 @@
 #include "base/at.h"
 #include "rpc/apply_layer.h"
 #include "rpc/extraction.h"
+#include "rpc/socket.h"
 #include "store/one_layer.h"
 #include "store/store.h"
 #include "tests/suite/rpc_served.h"
