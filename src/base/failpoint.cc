@@ -22,7 +22,8 @@ uint64_t disarm() {
   return hits;
 }
 
-int internal::hit_armed(const char*) {
+int internal::hit_armed(const char* name) {
+  if (!current.name.empty() && current.name != name) return 0;
   if (++hits != current.at) return 0;
   if (current.error_number == 0) (void)std::raise(SIGKILL);
   return current.error_number;

@@ -7,12 +7,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string_view>
 
 namespace veneer::failpoint {
 
 struct Plan {
-  uint64_t at = 0;       // 1 is the first hit after arm()
-  int error_number = 0;  // the errno to fail with; 0 kills the process with SIGKILL
+  uint64_t at = 0;             // 1 is the first hit after arm()
+  int error_number = 0;        // the errno to fail with; 0 kills the process with SIGKILL
+  std::string_view name = {};  // only hits of this name count; empty: all
 };
 
 void arm(const Plan& plan);

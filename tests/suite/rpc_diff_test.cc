@@ -229,15 +229,19 @@ TEST_F(RpcDiff, LayersLieOverOneAnother) {
 TEST_F(RpcDiff, WhatAnApplyMadeIsCommittedWithoutASync) {
   LayerTar tar;
   for (int number = 0; number < 100; ++number) tar.file(fmt::format("file-{}", number), "data");
-  const auto mounts = snapshots_->prepare("extract", "", {});
-  ASSERT_EQ(apply(add_blob(tar.bytes(), kTar), mounts).code, StatusCode::OK);
-  EXPECT_EQ(snapshots_->stat("extract").kind, Kind::active);
-  // Nothing of the snapshot's own is left that could be synced.
-  EXPECT_TRUE(list_dir(store_.layout().snapshots()).empty());
-  failpoint::arm({.at = UINT64_MAX, .error_number = 0});
-  snapshots_->commit("layer", "extract", {});
-  EXPECT_EQ(failpoint::disarm(), 2u);  // both sides of the commit point
-  EXPECT_GT(snapshots_->usage("layer").size_bytes, 0u);
+  const Blob blob = add_blob(tar.bytes(), kTar);
+  for (const std::string name : {"fsync", "fdatasync", "syncfs"}) {
+    const std::string key = "extract " + name;
+    const auto mounts = snapshots_->prepare(key, "", {});
+    ASSERT_EQ(apply(blob, mounts).code, StatusCode::OK);
+    EXPECT_EQ(snapshots_->stat(key).kind, Kind::active);
+    // Nothing of the snapshot's own is left that could be synced.
+    EXPECT_TRUE(list_dir(store_.layout().snapshots()).empty());
+    failpoint::arm({.at = UINT64_MAX, .error_number = 0, .name = name});
+    snapshots_->commit("layer " + name, key, {});
+    EXPECT_EQ(failpoint::disarm(), 0u) << name;
+    EXPECT_GT(snapshots_->usage("layer " + name).size_bytes, 0u);
+  }
 }
 
 TEST_F(RpcDiff, AKnownLayerIsAttachedUnread) {
