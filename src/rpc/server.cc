@@ -53,6 +53,9 @@ RpcServer::RpcServer(const std::string& path, std::vector<RpcService> services)
   builder.SetMaxReceiveMessageSize(kMessageBytes);
   builder.SetMaxSendMessageSize(kMessageBytes);
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  // A thread that waits for the next call is there before it comes.
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 2);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 16);
   int is_bound = 0;
   builder.AddListeningPort(socket_address(path), grpc::InsecureServerCredentials(), &is_bound);
   for (const RpcService& service : state_->services) builder.RegisterService(service.get());
