@@ -10,6 +10,7 @@
 #include "image/library.h"
 #include "image/library_parts.h"
 #include "stream/compressing_sink.h"
+#include "stream/prefetch.h"
 #include "stream/verify_beside.h"
 #include "tar/writer.h"
 
@@ -77,7 +78,8 @@ std::string layer_type(Compression compression) {
 void copy_layer(const SavedLayer& layer, Sink& to) {
   with_context(fmt::format("layer {}", layer.diff_id.str()), [&] {
     FileRangeSource stored(layer.tar.get(), 0, layer.tar_bytes);
-    VerifyingBesideSource verified(stored, layer.diff_id, "the store's copy");
+    PrefetchSource ahead(stored);
+    VerifyingBesideSource verified(ahead, layer.diff_id, "the store's copy");
     copy_all(verified, to);
   });
 }
