@@ -541,6 +541,30 @@ TEST_F(RpcDiff, ASnapshotCanBeRemovedUnderAnApply) {
   EXPECT_NE(answer.get().code, StatusCode::OK);
 }
 
+TEST_F(RpcDiff, AnApplyThatWaitsForItsBlobIsInNobodysWay) {
+  const Blob known = add_blob(compress(base_tar(), Compression::gzip), kGzip,
+                              {{kLabel, Sha256::of(base_tar()).str()}});
+  ASSERT_EQ(unpack(known, "base", "").code, StatusCode::OK);
+  const Blob blob = add_blob(compress(large_tar(), Compression::gzip), kGzip);
+  const auto mounts = snapshots_->prepare("extract", "", {});
+  containerd_.hold_reads();
+  grpc::ClientContext context;
+  auto answer = std::async(std::launch::async, [&] {
+    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
+                          context);
+  });
+  containerd_.wait_until_held();
+  EXPECT_EQ(unpack(known, "again", "").code, StatusCode::OK);
+  (void)start("container", "again");
+  snapshots_->commit("changed", "container", {});
+  EXPECT_EQ(snapshots_->stat("changed").kind, Kind::committed);
+  snapshots_->remove("changed");
+  snapshots_->cleanup();
+  EXPECT_NE(answer.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+  context.TryCancel();
+  EXPECT_EQ(answer.get().code, StatusCode::CANCELLED);
+}
+
 TEST_F(RpcDiff, AnApplyThatFailsAnywhereCanBeRemovedOrMadeAgain) {
   const Blob blob = add_blob(compress(base_tar(), Compression::gzip), kGzip);
   uint64_t at = 1;
