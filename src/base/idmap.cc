@@ -1,5 +1,6 @@
 #include "base/idmap.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -77,6 +78,27 @@ uint32_t IdMap::to_container(uint32_t id) const {
     if (id >= range.host && id - range.host < range.size)
       return range.container + (id - range.host);
   fail(Code::invalid_argument, "host id {} is outside the id map", id);
+}
+
+IdMap IdMap::inside() const {
+  IdMap map = *this;
+  for (IdRange& range : map.ranges_) range.host = range.container;
+  return map;
+}
+
+IdMap IdMap::with_host_root() const {
+  const auto has_root = [](const IdRange& range) { return range.host == 0; };
+  if (is_identity() || std::ranges::any_of(ranges_, has_root)) return *this;
+  uint32_t id = 0xfffffffe;  // (uid_t)-1 is no id
+  const auto holds = [&](const IdRange& range) {
+    return id >= range.container && id - range.container < range.size;
+  };
+  for (auto range = std::ranges::find_if(ranges_, holds); range != ranges_.end();
+       range = std::ranges::find_if(ranges_, holds))
+    id = range->container - 1;  // of a range at 0 that is full, host 0 would be a part
+  IdMap map = *this;
+  map.ranges_.push_back({.container = id, .host = 0, .size = 1});
+  return map;
 }
 
 }  // namespace veneer

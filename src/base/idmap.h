@@ -28,6 +28,11 @@ class IdMap {
   uint32_t to_host(uint32_t id) const;
   uint32_t to_container(uint32_t id) const;
 
+  // The same ids inside, each to itself: what holds no others.
+  IdMap inside() const;
+  // With the root of the host too, whom the map may have no id for: the highest that is free.
+  IdMap with_host_root() const;
+
  private:
   std::vector<IdRange> ranges_;
 };
@@ -35,6 +40,8 @@ class IdMap {
 struct IdMaps {
   IdMap uids;
   IdMap gids;
+
+  bool is_identity() const { return uids.is_identity() && gids.is_identity(); }
 };
 
 }  // namespace veneer
