@@ -63,7 +63,7 @@ UniqueFd open_user_namespace(const IdMaps& maps) {
 }  // namespace
 
 void idmap_mount(int mount, const IdMaps& maps) {
-  if (maps.uids.is_identity() && maps.gids.is_identity()) return;
+  if (maps.is_identity()) return;
   const UniqueFd space = open_user_namespace(maps);
   mount_attr change{};
   change.attr_set = MOUNT_ATTR_IDMAP;

@@ -1,11 +1,13 @@
 #include "mount/mount.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <future>
 #include <string_view>
 #include <utility>
 
@@ -51,6 +53,15 @@ UniqueFd clone_mount(int dir, PathView path) {
   return UniqueFd(check(
       ::open_tree(dir, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW),
       "open_tree {}", path.c_str()));
+}
+
+UniqueFd build_unseen(const std::function<UniqueFd()>& build) {
+  const auto build_here = [&] {
+    check(::unshare(CLONE_NEWNS), "unshare CLONE_NEWNS");
+    check(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make / private");
+    return build();
+  };
+  return std::async(std::launch::async, build_here).get();
 }
 
 void make_read_only(int mount) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,10 @@ void attach_mount(int mount, int dir, PathView target);
 // Throws failed_precondition for EBUSY.
 enum class Unmount { now, detach };
 bool unmount_at(int dir, PathView target, Unmount how = Unmount::now);
+
+// What `build` returns, a detached mount. It is called on a thread that has a mount namespace of
+// its own: what it mounts is seen by nobody else, and goes with the thread.
+UniqueFd build_unseen(const std::function<UniqueFd()>& build);
 
 // True if `path` is the root of a mount (statx STATX_ATTR_MOUNT_ROOT: Linux 5.8); false if it is
 // not there.

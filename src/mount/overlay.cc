@@ -1,13 +1,11 @@
 #include "mount/overlay.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <future>
 #include <string_view>
 
 #include "base/at.h"
@@ -129,9 +127,7 @@ UniqueFd mount_overlay_in_page(const OverlaySpec& spec) {
         "overlay: {} lower directories need {} bytes of options; without lowerdir+ (Linux 6.8) the "
         "kernel takes {}",
         spec.lower.size(), data.size(), page - 1);
-  const auto mount_in_namespace = [&] {
-    check(::unshare(CLONE_NEWNS), "unshare CLONE_NEWNS");
-    check(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make / private");
+  return build_unseen([&] {
     if (const int error_number = failpoint::hit("mount overlay"))
       fail_errno(error_number, "mount overlay");
     // Any directory will do as the mount point: nobody else sees this namespace.
@@ -142,8 +138,7 @@ UniqueFd mount_overlay_in_page(const OverlaySpec& spec) {
     }
     return UniqueFd(check(::open_tree(AT_FDCWD, point, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),
                           "open_tree {}", point));
-  };
-  return std::async(std::launch::async, mount_in_namespace).get();
+  });
 }
 
 Mount to_mount(const OverlaySpec& spec) {

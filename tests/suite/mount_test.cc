@@ -18,6 +18,7 @@
 #include "mount/erofs.h"
 #include "mount/features.h"
 #include "mount/idmap.h"
+#include "mount/mapped_overlay.h"
 #include "mount/overlay.h"
 
 namespace veneer {
@@ -383,6 +384,50 @@ TEST_F(MountTest, IdmappedLowersUnderAnOverlay) {
 TEST_F(MountTest, IdmapOfAnOverlayIsUnsupported) {
   const UniqueFd merged = mount_overlay(make_layers("a"));
   const auto call = [&] { idmap_mount(merged.get(), {.uids = kMap, .gids = kMap}); };
+  EXPECT_EQ(error_of(call).code(), Code::unsupported);
+}
+
+TEST_F(MountTest, AnOverlayOverMappedLayers) {
+  make_dir("c");
+  OverlaySpec spec = make_layers("c/a:b,");  // as paths they are no place to put anything
+  chown_at(dir(), "c/a:b,1/below", 1000, 7);
+  const IdMaps maps{.uids = kMap, .gids = kMap};
+  const IdMaps own{.uids = kMap.with_host_root(), .gids = kMap.with_host_root()};
+  const UniqueFd merged = mount_mapped_overlay(spec, {.lower = {{}, maps}, .upper = own});
+  EXPECT_EQ(stat_at(merged.get(), "who").st_uid, 0u) << "each by its own map";
+  EXPECT_EQ(stat_at(merged.get(), "below").st_uid, 5u);
+  EXPECT_EQ(stat_at(merged.get(), "below").st_gid, 100007u);
+  write_file_at(merged.get(), "made", "", 0644);
+  EXPECT_EQ(stat_at(dir(), "c/a:b,u/made").st_uid, 4294967294u);
+  chown_at(merged.get(), "made", 100003, 5);
+  EXPECT_EQ(stat_at(dir(), "c/a:b,u/made").st_uid, 3u);
+  EXPECT_EQ(stat_at(dir(), "c/a:b,u/made").st_gid, 1000u);
+  chmod_at(merged.get(), "below", 0600);  // copied up
+  EXPECT_EQ(stat_at(dir(), "c/a:b,u/below").st_uid, 1000u);
+  unlink_at(merged.get(), "who");
+  EXPECT_TRUE(S_ISCHR(stat_at(dir(), "c/a:b,u/who").st_mode));
+}
+
+TEST_F(MountTest, AMappedOverlayToBeRead) {
+  OverlaySpec spec = make_layers("a");
+  spec.upper = spec.work = "";
+  const IdMaps maps{.uids = kMap, .gids = {}};
+  const UniqueFd merged = mount_mapped_overlay(spec, {.lower = {maps, maps}});
+  EXPECT_EQ(stat_at(merged.get(), "below").st_uid, 100000u);
+  EXPECT_EQ(stat_at(merged.get(), "below").st_gid, 0u);
+  EXPECT_THROW(unlink_at(merged.get(), "who"), Error);
+}
+
+TEST_F(MountTest, ALayerThatCannotBeMappedIsNamedSo) {
+  make_dir("lower");
+  const MountGuard ovl = [&] {
+    attach_mount(mount_overlay(make_layers("a")).get(), dir(), "lower");
+    return MountGuard(dir(), RelPath::parse("lower"));
+  }();
+  OverlaySpec spec = make_layers("b");
+  spec.lower = {path_ + "/lower"};
+  const IdMaps maps{.uids = kMap, .gids = kMap};
+  const auto call = [&] { (void)mount_mapped_overlay(spec, {.lower = {maps}, .upper = maps}); };
   EXPECT_EQ(error_of(call).code(), Code::unsupported);
 }
 
