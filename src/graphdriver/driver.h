@@ -29,7 +29,7 @@ struct DriverOptions {
   std::string home;                  // absolute; made (its parents too) if it is not there
   std::string run;                   // absolute; mount counts and locks, gone after a reboot
   std::vector<std::string> options;  // --storage-opt strings; unknown ones are invalid_argument
-  IdMaps id_maps;                    // container -> host; the mapped root owns what is made
+  IdMaps id_maps;                    // container -> host: who owns what get() shows
 };
 
 struct Capabilities {

@@ -11,8 +11,8 @@
 #include "base/limits.h"
 #include "graphdriver/id_lock.h"
 #include "graphdriver/trash_thread.h"
+#include "mount/mapped_overlay.h"
 #include "mount/mount.h"
-#include "mount/overlay.h"
 #include "store/local.h"
 #include "store/one_layer.h"
 #include "store/recover.h"
@@ -29,6 +29,9 @@ constexpr std::string_view kViewPrefix = "view/";
 constexpr std::string_view kFormOption = "veneer.form";
 constexpr std::string_view kVolatileOption = "veneer.volatile";
 constexpr size_t kPageSnapshots = 1000;
+// With id maps.
+constexpr mode_t kHomeMode = 0710;
+constexpr mode_t kPassMode = 0711;
 
 RelPath parse_id(std::string_view id) {
   RelPath name = RelPath::parse_name(id, "id");
@@ -55,10 +58,11 @@ void parse_option(std::string_view option, StoreOptions& options) {
 }
 
 StoreOptions store_options(const DriverOptions& options) {
-  if (!options.id_maps.uids.is_identity() || !options.id_maps.gids.is_identity())
-    fail(Code::unsupported, "the driver veneer maps no ids: choose the driver overlay");
   StoreOptions store{.root = options.home, .run = options.run, .is_volatile = false, .form = {}};
   for (const std::string& option : options.options) parse_option(option, store);
+  // Before the store is made: there must be a root inside.
+  for (const IdMap* const map : {&options.id_maps.uids, &options.id_maps.gids})
+    (void)map->to_host(0);
   return store;
 }
 
@@ -72,7 +76,12 @@ class SnapshotDriver final : public Driver {
       : store_(store_options(options)),
         snapshotter_(open_snapshotter(store_, kSpace)),
         locks_(options.run, kName, store_.layout().path()),
-        trash_(store_.layout()) {}
+        id_maps_(options.id_maps),
+        trash_(store_.layout()) {
+    if (id_maps_.is_identity()) return;
+    check_id_maps();
+    let_root_inside_pass();
+  }
 
   std::string_view name() const override { return kName; }
   // Each layer that apply_diff() made has its tar.
@@ -112,15 +121,43 @@ class SnapshotDriver final : public Driver {
   bool is_mounted(int64_t snapshot) const;
   std::optional<int64_t> ready_parent(std::string_view parent);
   void commit_in_place(const RelPath& id);
-  void mount_labelled(std::string_view key, std::string_view label) const;
+  void check_id_maps() const;
+  void let_root_inside_pass() const;
+  std::string mount(std::string_view key, std::string_view label) const;
   Views open_views(std::string_view id, std::string_view parent) const;
 
   // Looking is no change, but the store's calls do not tell.
   mutable Store store_;
   std::unique_ptr<Snapshotter> snapshotter_;
   IdLocks locks_;
+  IdMaps id_maps_;
   TrashThread trash_;
 };
+
+// --- id maps ---
+
+// Before a layer is made that cannot be mounted. Throws unsupported.
+void SnapshotDriver::check_id_maps() const {
+  const StagingDir staging(store_.layout());
+  for (const PathView name : {kUpperName, kWorkName, kMergedName})
+    make_dir_at(staging.fd(), name, 0700);
+  const std::string path = path_of(staging.fd()) + "/";
+  (void)mount_mapped_overlay(
+      {.lower = {path + kMergedName.c_str()},
+       .upper = path + kUpperName.c_str(),
+       .work = path + kWorkName.c_str()},
+      {.lower = {id_maps_},
+       .upper = {.uids = id_maps_.uids.with_host_root(), .gids = id_maps_.gids.with_host_root()}});
+}
+
+// The root of the containers, and nobody else, gets to what is mounted below. (A snapshot's own
+// directory keeps its group: it is in the mapped mount, which has no other.)
+void SnapshotDriver::let_root_inside_pass() const {
+  const int home = store_.layout().root();
+  chown_fd(home, static_cast<uid_t>(-1), id_maps_.gids.to_host(0));
+  chmod_fd(home, kHomeMode);
+  chmod_fd(store_.layout().snapshots(), kPassMode);
+}
 
 // --- looking ---
 
@@ -301,18 +338,16 @@ void SnapshotDriver::remove(std::string_view id) {
 
 // --- mounting ---
 
-// As Store::mount(), with a label that only an overlay can have.
-void SnapshotDriver::mount_labelled(std::string_view key, std::string_view label) const {
+// As Store::mount(), with a label, which only an overlay can have, and with the ids mapped.
+std::string SnapshotDriver::mount(std::string_view key, std::string_view label) const {
   Meta::Transaction transaction = store_.meta().read();
   const SnapshotRecord snapshot = require_snapshot(transaction, kSpace, key);
   MountPlan plan = plan_mount(store_, transaction, snapshot);
-  if (!plan.bind.empty()) return;
   plan.overlay.label = label;
-  const UniqueFd directory =
-      open_dir_at(store_.layout().snapshots(), Layout::snapshot_name(snapshot.id));
-  (void)try_make_dir_at(directory.get(), kMergedName, 0700);
-  if (is_mount_point_at(directory.get(), kMergedName)) return;
-  attach_mount(mount_overlay(plan.overlay).get(), directory.get(), kMergedName);
+  plan.id_maps = id_maps_;
+  if (!id_maps_.is_identity())
+    chmod_fd(store_.layout().open_snapshot(snapshot.id).get(), kPassMode);
+  return mount_snapshot(store_, snapshot.id, plan);
 }
 
 std::string SnapshotDriver::get(std::string_view id, std::string_view mount_label) {
@@ -326,8 +361,7 @@ std::string SnapshotDriver::get(std::string_view id, std::string_view mount_labe
     snapshot = require_snapshot(transaction, kSpace, key);
   }
   const uint64_t count = is_mounted(snapshot.id) ? lock.count() : 0;
-  if (!mount_label.empty()) mount_labelled(snapshot.info.name, mount_label);
-  std::string path = store_.mount(kSpace, snapshot.info.name);
+  std::string path = mount(snapshot.info.name, mount_label);
   lock.set_count(count + 1);
   return path;
 }
@@ -394,7 +428,9 @@ void SnapshotDriver::diff(std::string_view id, std::string_view parent, Sink& to
   if (snapshot.variant && snapshot.info.parent == parent)
     return store_.write_layer(snapshot.id, to);
   const Views views = open_views(id, parent);
-  write_diff(views.now.view, views.before_view(), {}, to);
+  // What the host's root left is in no layer.
+  const IdMaps inside{.uids = id_maps_.uids.inside(), .gids = id_maps_.gids.inside()};
+  write_diff(views.now.view, views.before_view(), {.id_maps = inside, .epoch = {}}, to);
 }
 
 std::vector<Change> SnapshotDriver::changes(std::string_view id, std::string_view parent) {

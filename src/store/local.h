@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "base/idmap.h"
 #include "mount/overlay.h"
 #include "store/meta.h"
 #include "store/recover.h"
@@ -16,6 +17,9 @@ struct MountPlan {
   std::string bind;  // "" for an overlay
   bool is_read_only = false;
   OverlaySpec overlay = {};
+  // How the mount shows owners. On disk there are only the ids inside, and for files of the host's
+  // root one that is in no map (IdMap::with_host_root()).
+  IdMaps id_maps = {};
 };
 
 // How to mount an active snapshot or a view. Mounts its lower layers where they were not. An active
@@ -46,7 +50,8 @@ class NewSnapshot {
 };
 
 // Mounts it on its merged/, which is made, and returns that path. It may be a NewSnapshot, whose
-// row is not committed yet: if it never is, the mount goes with the orphan.
+// row is not committed yet: if it never is, the mount goes with the orphan. unsupported: id maps
+// that the kernel or the file system cannot mount.
 std::string mount_snapshot(Store& store, int64_t id, const MountPlan& plan);
 
 // The snapshot of that key. not_found.

@@ -7,6 +7,8 @@
 #include "base/lock.h"
 #include "layer/settle.h"
 #include "mount/features.h"
+#include "mount/idmap.h"
+#include "mount/mapped_overlay.h"
 #include "mount/mount.h"
 #include "mount/overlay.h"
 #include "store/local.h"
@@ -16,10 +18,24 @@ namespace veneer {
 
 namespace {
 
-UniqueFd build_mount(const MountPlan& plan) {
-  if (plan.bind.empty()) return mount_overlay(plan.overlay);
+UniqueFd build_overlay(Store& store, const MountPlan& plan, const IdMaps& own_maps) {
+  if (own_maps.is_identity()) return mount_overlay(plan.overlay);
+  LayerMaps maps{.lower = {}, .upper = own_maps};
+  // What came as a tar may have any ids: none of them must become the root of the host.
+  const std::string layers = store.lowers().directory() + "/";
+  for (const std::string& lower : plan.overlay.lower)
+    maps.lower.push_back(lower.starts_with(layers) ? plan.id_maps : own_maps);
+  return mount_mapped_overlay(plan.overlay, maps);
+}
+
+UniqueFd build_mount(Store& store, const MountPlan& plan) {
+  // The root of the host writes there as well, and so does overlayfs itself.
+  const IdMaps own_maps{.uids = plan.id_maps.uids.with_host_root(),
+                        .gids = plan.id_maps.gids.with_host_root()};
+  if (plan.bind.empty()) return build_overlay(store, plan, own_maps);
   UniqueFd mount = clone_mount(open_root(plan.bind).get(), ".");
   if (plan.is_read_only) make_read_only(mount.get());
+  idmap_mount(mount.get(), own_maps);
   return mount;
 }
 
@@ -169,7 +185,7 @@ std::string mount_snapshot(Store& store, int64_t id, const MountPlan& plan) {
   lock_fd(directory.get());
   (void)try_make_dir_at(directory.get(), kMergedName, 0700);
   if (!is_mount_point_at(directory.get(), kMergedName))
-    attach_mount(build_mount(plan).get(), directory.get(), kMergedName);
+    attach_mount(build_mount(store, plan).get(), directory.get(), kMergedName);
   return fmt::format("{}/{}", store.layout().snapshot_path(id), kMergedName.c_str());
 }
 

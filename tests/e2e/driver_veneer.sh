@@ -87,7 +87,7 @@ expect "what is left on disk" "" "$(cd "$SCRATCH/root/veneer" &&
 if grep " $SCRATCH/r[^ ]*/veneer" /proc/self/mountinfo; then fail "a mount is left"; fi
 
 # What it does not do, it says.
-refused 1 '^veneer: driver list: .*maps no ids' layers --uidmap 0:1000:10 list
+refused 1 '^veneer: driver list: .*id 0 is outside the id map' layers --uidmap 1:1000:10 list
 refused 1 '^veneer: driver list: .*speed' layers --storage-opt veneer.speed=9 list
 refused 1 '^veneer: driver list: .*takes packed or directory' \
   layers --storage-opt veneer.form=x list

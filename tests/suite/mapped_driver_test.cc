@@ -146,6 +146,12 @@ int write_as_root_inside(const std::string& root) {
     if (::chmod(in("g").c_str(), 0600) != 0) return 4;  // copied up
     if (::chmod(in("f").c_str(), 0600) == 0) return 5;  // another's
     if (::rename(in("d/sub").c_str(), in("sub").c_str()) != 0) return 6;
+    // These go through overlayfs's work directory: over a whiteout, and a merged one's removal.
+    if (::mkdir(in("d/old").c_str(), 0755) != 0) return 7;
+    if (::mkdir(in("other").c_str(), 0755) != 0) return 8;
+    if (::rename(in("other").c_str(), in("d/old").c_str()) != 0) return 9;
+    if (::rmdir(in("d/old").c_str()) != 0 || ::rmdir(in("d").c_str()) != 0) return 10;
+    if (::mkdir(in("d").c_str(), 0755) != 0) return 11;
     return 0;
   });
 }

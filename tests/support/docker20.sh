@@ -13,6 +13,8 @@ scratch=$(make_scratch)
 # shellcheck disable=SC2034 # of the files that are sourced next
 image=veneer.test/galley:v1
 [[ -v DOCKERD_OPTIONS ]] || DOCKERD_OPTIONS=()
+# shellcheck disable=SC2034 # the same: where user namespaces have their data
+data=${DOCKERD_OPTIONS[0]:+100000.100000/}
 
 chmod 711 "$scratch"  # for user namespaces, whose ids are small
 python3 "$support/make_image.py" ${DOCKERD_OPTIONS[0]:+--small-ids} "$scratch/image" >/dev/null

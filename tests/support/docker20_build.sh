@@ -57,7 +57,7 @@ docker rmi "$REGISTRY/galley:v1" veneer.test/galley:{v1,legacy,buildkit,scratch}
 docker builder prune --all --force >/dev/null
 docker image prune --all --force >/dev/null
 expect "images" "" "$(docker images --all --quiet)"
-expect_empty_home "$(home_of "$name")"
+expect_empty_home "$(home_of "$data$name")"
 docker pull --quiet "$REGISTRY/galley:v1" >/dev/null
 expect "what was pulled" cake "$(run "$REGISTRY/galley:v1" ls /srv/menu)"
 docker rmi "$REGISTRY/galley:v1" >/dev/null
@@ -68,6 +68,6 @@ deep=$(docker images --format '{{.Repository}}:{{.Tag}}')
 expect "layers" 124 "$(docker inspect --format '{{len .RootFS.Layers}}' "$deep")"
 run "$deep" true
 docker rmi "$deep" >/dev/null
-expect_empty_home "$(home_of "$name")"
+expect_empty_home "$(home_of "$data$name")"
 dockerd_stop
 plugin_stop

@@ -36,10 +36,10 @@ grep -q 'unknown storage option "size"' "$scratch/refusal" || fail "$(cat "$scra
 docker save --output "$scratch/saved.tar" "$image" veneer.test/galley:kept
 docker rmi "$image" veneer.test/galley:kept >/dev/null
 expect "images" "" "$(docker images --all --quiet)"
-expect_empty_home "$(home_of "$name")"
+expect_empty_home "$(home_of "$data$name")"
 docker load --quiet --input "$scratch/saved.tar" >/dev/null
 expect "what was saved" one "$(run veneer.test/galley:kept cat /srv/two)"
 docker rmi "$image" veneer.test/galley:kept >/dev/null
-expect_empty_home "$(home_of "$name")"
+expect_empty_home "$(home_of "$data$name")"
 dockerd_stop
 plugin_stop

@@ -8,7 +8,7 @@ docker run --detach --name kept --network none --restart no "$image" \
 docker run --detach --name idle --network none "$image" \
   sh -c 'while :; do sleep 1000; done' >/dev/null
 docker exec kept sh -c 'echo one >/srv/one; rm -r /srv/menu'
-home=$(home_of "$name")
+home=$(home_of "$data$name")
 
 # The mounts that are the driver's own: containers', and in no state that of others.
 merged() { grep -c " $home/[^ ]*/merged " /proc/self/mountinfo || true; }

@@ -12,7 +12,7 @@ expect "root's id inside" 0 "$(docker exec kept id -u)"
 docker exec kept sh -c 'echo one >/srv/one; chown 7:8 /srv/one; rm -r /srv/menu'
 expect "the changes" "A /srv/one C /srv D /srv/menu" "$(docker diff kept | in_order)"
 expect "the owner outside" "100007 100008" \
-  "$(stat -c '%u %g' "$(docker inspect --format '{{.GraphDriver.Data.UpperDir}}' kept)/srv/one")"
+  "$(stat -c '%u %g' "/proc/$CELL/root/proc/$pid/root/srv/one")"
 docker commit kept veneer.test/galley:kept >/dev/null
 docker rm --force kept >/dev/null
 expect "a committed owner" "7 8" "$(run veneer.test/galley:kept stat -c '%u %g' /srv/one)"
@@ -21,7 +21,7 @@ docker rmi veneer.test/galley:kept "$image" >/dev/null
 docker load --quiet --input "$scratch/saved.tar" >/dev/null
 expect "a saved owner" "7 8" "$(run veneer.test/galley:kept stat -c '%u %g' /srv/one)"
 docker rmi veneer.test/galley:kept >/dev/null
-home=$(home_of "100000.100000/$name")
+home=$(home_of "$data$name")
 [[ $(stat -c '%a %g' "$home") == "710 100000" ]] || fail "$(stat "$home")"
 expect_empty_home "$home"
 dockerd_stop
