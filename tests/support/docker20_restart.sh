@@ -40,7 +40,7 @@ expect "what waited" one "$(cat "$scratch/waited")"
 
 # dockerd forgets what it has got, and puts it nevertheless.
 plugin_dockerd_kill
-plugin_dockerd "$name"
+plugin_dockerd "$name" "${DOCKERD_OPTIONS[@]}"
 wait_until 20 docker inspect kept >/dev/null
 docker rm --force kept idle >/dev/null
 expect "mounts of no container" 0 "$(merged)"
@@ -51,7 +51,7 @@ docker run --detach --name kept --network none "$image" sleep 1000 >/dev/null
 plugin_kill
 plugin_dockerd_kill
 plugin_start "$driver"
-plugin_dockerd "$name"
+plugin_dockerd "$name" "${DOCKERD_OPTIONS[@]}"
 docker exec kept ls /srv/menu >/dev/null
 docker rm --force kept >/dev/null
 expect "mounts of no container" 0 "$(merged)"
@@ -60,7 +60,7 @@ expect "mounts of no container" 0 "$(merged)"
 dockerd_stop
 plugin_stop
 plugin_start "$driver"
-plugin_dockerd "$name"
+plugin_dockerd "$name" "${DOCKERD_OPTIONS[@]}"
 expect "the images" 2 "$(docker images --quiet | wc -l)"
 docker rmi "$image" veneer.test/galley:kept >/dev/null
 expect_empty_home "$home"
