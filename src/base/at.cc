@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/openat2.h>
 #include <sys/random.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -27,6 +28,18 @@ auto guarded(const char* name, Call call) -> decltype(call()) {
     return -1;
   }
   return call();
+}
+
+// The same as check(), for a call that takes room in the file system of `fd`: when that is full,
+// the error says which it is, and of what.
+template <typename Result, typename... Args>
+Result check_room(int fd, Result result, fmt::format_string<Args...> format, Args&&... args) {
+  if (result >= 0) [[likely]]
+    return result;
+  SysError error(errno, fmt::format(format, std::forward<Args>(args)...));
+  if (is_about_room(error.error_number()))
+    error.add_context(describe_room(fmt::format("/proc/self/fd/{}", fd), path_of(fd)));
+  throw error;
 }
 
 bool is_absent(int error_number) {
@@ -128,6 +141,19 @@ std::string random_name() {
   return name;
 }
 
+bool is_about_room(int error_number) {
+  return error_number == ENOSPC || error_number == EDQUOT;
+}
+
+std::string describe_room(const std::string& path, const std::string& shown) {
+  struct statvfs status{};
+  if (::statvfs(path.c_str(), &status) != 0) return shown;
+  std::string room = fmt::format("{} has {} KiB", shown, status.f_bavail * status.f_frsize / 1024);
+  // Some file systems make inodes as they need them, and know no number.
+  if (status.f_files != 0) room += fmt::format(" and {} inodes", status.f_favail);
+  return room + " left";
+}
+
 std::string path_of(int fd) {
   std::string target(PATH_MAX, '\0');
   const std::string proc = fmt::format("/proc/self/fd/{}", fd);
@@ -138,7 +164,7 @@ std::string path_of(int fd) {
 }
 
 UniqueFd open_at(int dir, PathView path, int flags, mode_t mode) {
-  return UniqueFd(check(raw_open(dir, path, flags, mode), "open {}", path.c_str()));
+  return UniqueFd(check_room(dir, raw_open(dir, path, flags, mode), "open {}", path.c_str()));
 }
 
 std::optional<UniqueFd> maybe_open_at(int dir, PathView path, int flags) {
@@ -229,7 +255,7 @@ std::string read_file_at(int dir, PathView path, uint64_t limit) {
 bool try_make_dir_at(int dir, PathView path, mode_t mode) {
   const int result = guarded("mkdirat", [&] { return ::mkdirat(dir, path.c_str(), mode); });
   if (result < 0 && errno == EEXIST) return false;
-  check(result, "mkdir {}", path.c_str());
+  check_room(dir, result, "mkdir {}", path.c_str());
   if ((stat_at(dir, path).st_mode & 07777) != mode) chmod_at(dir, path, mode);
   return true;
 }
@@ -239,20 +265,21 @@ void make_dir_at(int dir, PathView path, mode_t mode) {
 }
 
 void make_symlink_at(const std::string& target, int dir, PathView path) {
-  check(guarded("symlinkat", [&] { return ::symlinkat(target.c_str(), dir, path.c_str()); }),
-        "symlink {}", path.c_str());
+  check_room(dir,
+             guarded("symlinkat", [&] { return ::symlinkat(target.c_str(), dir, path.c_str()); }),
+             "symlink {}", path.c_str());
 }
 
 void make_node_at(int dir, PathView path, mode_t mode, dev_t device) {
-  check(guarded("mknodat", [&] { return ::mknodat(dir, path.c_str(), mode, device); }), "mknod {}",
-        path.c_str());
+  check_room(dir, guarded("mknodat", [&] { return ::mknodat(dir, path.c_str(), mode, device); }),
+             "mknod {}", path.c_str());
 }
 
 bool try_link_at(int from_dir, PathView from, int to_dir, PathView to) {
   const int result =
       guarded("linkat", [&] { return ::linkat(from_dir, from.c_str(), to_dir, to.c_str(), 0); });
   if (result < 0 && errno == EMLINK) return false;
-  check(result, "link {} to {}", to.c_str(), from.c_str());
+  check_room(to_dir, result, "link {} to {}", to.c_str(), from.c_str());
   return true;
 }
 
@@ -274,9 +301,11 @@ void remove_dir_at(int dir, PathView path) {
 namespace {
 
 void rename_with(int from_dir, PathView from, int to_dir, PathView to, unsigned flags) {
-  check(guarded("renameat2",
-                [&] { return ::renameat2(from_dir, from.c_str(), to_dir, to.c_str(), flags); }),
-        "rename {} to {}", from.c_str(), to.c_str());
+  check_room(
+      to_dir,
+      guarded("renameat2",
+              [&] { return ::renameat2(from_dir, from.c_str(), to_dir, to.c_str(), flags); }),
+      "rename {} to {}", from.c_str(), to.c_str());
 }
 
 }  // namespace
@@ -384,9 +413,11 @@ std::vector<Xattr> read_xattrs_at(int dir, PathView path) {
 
 void set_xattr_at(int dir, PathView path, const char* name, std::string_view value) {
   const ProcPath proc(dir, path);
-  check(guarded("lsetxattr",
-                [&] { return ::lsetxattr(proc.c_str(), name, value.data(), value.size(), 0); }),
-        "setxattr {} of {}", name, path.c_str());
+  check_room(
+      dir,
+      guarded("lsetxattr",
+              [&] { return ::lsetxattr(proc.c_str(), name, value.data(), value.size(), 0); }),
+      "setxattr {} of {}", name, path.c_str());
 }
 
 void remove_xattr_at(int dir, PathView path, const char* name) {
@@ -415,7 +446,7 @@ void write_all(int fd, Bytes bytes) {
   while (!bytes.empty()) {
     const ssize_t size = guarded("write", [&] { return ::write(fd, bytes.data(), bytes.size()); });
     if (size < 0 && errno == EINTR) continue;
-    bytes = bytes.subspan(static_cast<size_t>(check(size, "write")));
+    bytes = bytes.subspan(static_cast<size_t>(check_room(fd, size, "write")));
   }
 }
 
@@ -425,14 +456,18 @@ void write_all_at(int fd, Bytes bytes, uint64_t offset) {
       return ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     });
     if (size < 0 && errno == EINTR) continue;
-    bytes = bytes.subspan(static_cast<size_t>(check(size, "write")));
+    bytes = bytes.subspan(static_cast<size_t>(check_room(fd, size, "write")));
     offset += static_cast<uint64_t>(size);
   }
 }
 
 void set_size(int fd, uint64_t size) {
-  check(guarded("ftruncate", [&] { return ::ftruncate(fd, static_cast<off_t>(size)); }),
-        "set the size to {}", size);
+  check_room(fd, guarded("ftruncate", [&] { return ::ftruncate(fd, static_cast<off_t>(size)); }),
+             "set the size to {}", size);
+}
+
+void reserve_room(int fd, uint64_t size) {
+  (void)::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
 }
 
 void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size) {
@@ -447,7 +482,8 @@ void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint
     if (copied == 0) fail(Code::failed_precondition, "a file shrank while it was copied");
     if (errno == EINTR) continue;
     // Across file systems before Linux 5.3, and on some pairs of file systems still.
-    if (errno != EXDEV && errno != EOPNOTSUPP && errno != EINVAL) fail_errno(errno, "copy data");
+    if (errno != EXDEV && errno != EOPNOTSUPP && errno != EINVAL)
+      check_room(to, copied, "copy data");
     std::array<std::byte, 65536> buffer;
     const size_t got = read_some_at(from, std::span(buffer).first(std::min(room, buffer.size())),
                                     static_cast<uint64_t>(in));
@@ -474,11 +510,11 @@ void copy_data(int from, int to) {
 }
 
 void sync_fd(int fd) {
-  check(guarded("fsync", [&] { return ::fsync(fd); }), "fsync");
+  check_room(fd, guarded("fsync", [&] { return ::fsync(fd); }), "fsync");
 }
 
 void sync_data(int fd) {
-  check(guarded("fdatasync", [&] { return ::fdatasync(fd); }), "fdatasync");
+  check_room(fd, guarded("fdatasync", [&] { return ::fdatasync(fd); }), "fdatasync");
 }
 
 void start_sync(int fd, uint64_t offset, uint64_t size) {
@@ -488,7 +524,7 @@ void start_sync(int fd, uint64_t offset, uint64_t size) {
 }
 
 void sync_file_system(int fd) {
-  check(guarded("syncfs", [&] { return ::syncfs(fd); }), "syncfs");
+  check_room(fd, guarded("syncfs", [&] { return ::syncfs(fd); }), "syncfs");
 }
 
 DirReader::DirReader(int dir) : dir_(dir), buffer_(32768) {

@@ -43,6 +43,12 @@ std::string random_name();
 // The absolute, resolved path of an open directory (through /proc/self/fd).
 std::string path_of(int fd);
 
+// ENOSPC, EDQUOT.
+bool is_about_room(int error_number);
+// "/var/lib/veneer/staging has 0 KiB and 12 inodes left": `path`, called `shown`. What the errors
+// of calls that find no room begin with.
+std::string describe_room(const std::string& path, const std::string& shown);
+
 // O_NOFOLLOW is added, unless O_PATH is among the flags, where it is the caller's choice.
 UniqueFd open_at(int dir, PathView path, int flags, mode_t mode = 0);
 std::optional<UniqueFd> maybe_open_at(int dir, PathView path, int flags);
@@ -129,6 +135,9 @@ size_t read_some_at(int fd, std::span<std::byte> buffer, uint64_t offset);
 void write_all(int fd, Bytes bytes);
 void write_all_at(int fd, Bytes bytes, uint64_t offset);
 void set_size(int fd, uint64_t size);
+// Takes blocks for so many bytes, without a change of the size. Only tries: not every file system
+// can.
+void reserve_room(int fd, uint64_t size);
 // Copies a part of a file, in the kernel where it can. failed_precondition if `from` ends before.
 void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size);
 // Copies a whole file's data into an empty file, holes kept, in the kernel where it can.

@@ -69,9 +69,19 @@ bool parse_volatile(const std::vector<std::string>& options) {
   return is_volatile;
 }
 
+void try_backing(int dir, const std::string& home, const std::string& file_system) {
+  require_overlay(dir);
+  if (!supports_d_type(dir))
+    fail(Code::unsupported,
+         "the {} file system of {} does not report entry types (d_type), which overlayfs needs: "
+         "make it anew (xfs: mkfs.xfs -n ftype=1) or choose another --home",
+         file_system, home);
+}
+
 // Throws unsupported if overlayfs cannot work in `dir`, where home is or will be. Returns the name
-// of the file system.
-std::string check_backing(int dir, const std::string& home) {
+// of the file system. A full disk is no reason not to open a home that `is_made`: it was looked at
+// then, and needs no room to be read, and to be removed from.
+std::string check_backing(int dir, const std::string& home, bool is_made) {
   const uint64_t type = file_system_magic_at(dir, ".");
   std::string name = file_system_name(type);
   for (const uint64_t refused : kRefusedBacking)
@@ -80,12 +90,11 @@ std::string check_backing(int dir, const std::string& home) {
            "{} lies on {}, which cannot hold the upper directories of overlayfs: "
            "choose a --home on ext4 or xfs",
            home, name);
-  require_overlay(dir);
-  if (!supports_d_type(dir))
-    fail(Code::unsupported,
-         "the {} file system of {} does not report entry types (d_type), which overlayfs needs: "
-         "make it anew (xfs: mkfs.xfs -n ftype=1) or choose another --home",
-         name, home);
+  try {
+    try_backing(dir, home, name);
+  } catch (const SysError& error) {
+    if (!is_made || !is_about_room(error.error_number())) throw;
+  }
   return name;
 }
 
@@ -180,7 +189,8 @@ OverlayDriver::OverlayDriver(const DriverOptions& options)
 
 void OverlayDriver::open_home(const DriverOptions& options) {
   // Before home is made, so that a refusal leaves nothing.
-  backing_ = check_backing(open_nearest_root(options.home).get(), options.home);
+  const UniqueFd nearest = open_nearest_root(options.home);
+  backing_ = check_backing(nearest.get(), options.home, exists_at(nearest.get(), kStagingDir));
   OpenedDir home = open_or_make_root(options.home, kHomeMode);
   home_ = std::move(home.fd);
   home_path_ = path_of(home_.get());

@@ -41,9 +41,11 @@ void Staging::remove() {
 }
 
 void remove_via_staging(int staging_dir, int from_dir, PathView name) {
-  Staging staging(staging_dir, "");
-  rename_at(from_dir, name, staging.fd(), "removed");
-  staging.remove();
+  const UniqueFd directory = open_dir_at(from_dir, name);
+  (void)try_lock_fd(directory.get());  // remove_stale() leaves it to us
+  const RelPath removed = RelPath::parse_name(random_name(), "name");
+  rename_at(from_dir, name, staging_dir, removed);
+  (void)remove_tree_at(staging_dir, removed);
 }
 
 void remove_stale(int dir, std::string_view prefix) {

@@ -280,8 +280,8 @@ Probe run_probe(const Feature& feature, int dir, PassingErrors passing) {
               .enables = std::string(feature.enables),
               .works = false,
               .why_not = ""};
-  const ProbeDir place(dir);
   try {
+    const ProbeDir place(dir);
     feature.probe(place);
     probe.works = true;
   } catch (const Error& error) {

@@ -75,11 +75,12 @@ uint64_t mount_id_of(const std::string& path) {
 }
 
 // What was tried, with what makes it fail most often.
-std::string describe(const OverlaySpec& spec) {
+std::string describe(int error_number, const OverlaySpec& spec) {
   if (spec.upper.empty())
     return fmt::format("{} lower directories from {}", spec.lower.size(), spec.lower.front());
   if (mount_id_of(spec.upper) != mount_id_of(spec.work))
     return fmt::format("upper {} and work {} must be on one mount", spec.upper, spec.work);
+  if (is_about_room(error_number)) return describe_room(spec.work, spec.work);
   const UniqueFd upper = open_root(spec.upper, O_PATH | O_DIRECTORY);
   return fmt::format("upper {} on {}", spec.upper,
                      file_system_name(file_system_magic_at(upper.get(), ".")));
@@ -113,7 +114,7 @@ UniqueFd mount_overlay(const OverlaySpec& spec) {
   if (spec.userxattr) context.set_flag("userxattr");
   for (const std::string& option : spec.options) set_option(context, option);
   if (const int error_number = context.try_create())
-    context.fail_with(error_number, describe(spec));
+    context.fail_with(error_number, describe(error_number, spec));
   return context.mount(0);
 }
 
@@ -134,7 +135,7 @@ UniqueFd mount_overlay_in_page(const OverlaySpec& spec) {
     const char* const point = spec.lower.front().c_str();
     if (::mount("overlay", point, "overlay", 0, data.c_str()) != 0) {
       const int error_number = errno;
-      fail_errno(error_number, "mount overlay: {}", describe(spec));
+      fail_errno(error_number, "mount overlay: {}", describe(error_number, spec));
     }
     return UniqueFd(check(::open_tree(AT_FDCWD, point, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),
                           "open_tree {}", point));

@@ -22,8 +22,6 @@ namespace veneer {
 namespace {
 
 constexpr size_t kPageSnapshots = 1000;
-// Who removes something renames it right after its commit.
-constexpr int kOrphanLooks = 10;
 constexpr std::chrono::milliseconds kBetweenLooks{100};
 
 // All rows, of one state of the database.
@@ -121,6 +119,7 @@ class Checker {
   bool is_still_damage(Meta::Transaction& transaction, const Damage& damage) const;
   void look_again();
   void look_again_at_orphans();
+  bool has_orphans_still();
   void keep_what_may_be_needed();
   void name_users();
 
@@ -346,17 +345,22 @@ void Checker::look_again() {
 // Whoever publishes does so inside a transaction that writes, so in another one what has no row
 // never will have. What was just removed is renamed soon, unless its process died.
 void Checker::look_again_at_orphans() {
-  const auto is_orphan = [](const Damage& damage) { return damage.kind == DamageKind::orphan; };
-  for (int look = 0; look < kOrphanLooks; ++look) {
-    if (std::ranges::none_of(result_.damages, is_orphan)) return;
-    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
-    Meta::Transaction transaction = store_.meta().write();
-    std::erase_if(result_.damages, [&](const Damage& damage) {
-      return is_orphan(damage) &&
-             (!exists_at(store_.layout().root(), RelPath::parse(damage.path)) ||
-              has_row(transaction, damage.path));
-    });
+  std::chrono::milliseconds waited{0};
+  while (has_orphans_still() && waited < options_.orphan_patience) {
+    std::this_thread::sleep_for(kBetweenLooks);
+    waited += kBetweenLooks;
   }
+}
+
+bool Checker::has_orphans_still() {
+  const auto is_orphan = [](const Damage& damage) { return damage.kind == DamageKind::orphan; };
+  if (std::ranges::none_of(result_.damages, is_orphan)) return false;
+  Meta::Transaction transaction = store_.meta().write();
+  std::erase_if(result_.damages, [&](const Damage& damage) {
+    return is_orphan(damage) && (!exists_at(store_.layout().root(), RelPath::parse(damage.path)) ||
+                                 has_row(transaction, damage.path));
+  });
+  return std::ranges::any_of(result_.damages, is_orphan);
 }
 
 // Where the database has lost rows, nobody knows what was theirs.

@@ -6,6 +6,7 @@
 // looked at again before it is called damage. What is in staging/ and trash/ is nobody's.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -65,6 +66,9 @@ struct Damage {
 struct CheckOptions {
   // Leaves out hashing and making indexes: names, sizes and rows only.
   bool is_fast = false;
+  // Whoever removes something renames it right after its commit, so an orphan is looked at again,
+  // for so long. Not when nobody else has the store.
+  std::chrono::milliseconds orphan_patience{900};
   // Only these layers; all others are taken for good.
   std::optional<std::set<Digest>> layers = {};
   // Called once, before layers are hashed, with the layers in the order of their numbers in the

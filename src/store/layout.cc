@@ -34,7 +34,11 @@ void remove_unlocked(int dir, const RelPath& name, DeletedByOthers others) {
   const std::optional<struct stat> status = maybe_stat_at(dir, name);
   if (!status) return;
   if (!S_ISDIR(status->st_mode)) {
-    (void)remove_tree_at(dir, name);
+    try {
+      (void)remove_tree_at(dir, name);
+    } catch (const SysError& error) {
+      if (error.error_number() != ENOENT) throw;  // another one was quicker
+    }
     return;
   }
   const std::optional<UniqueFd> tree = maybe_open_dir_at(dir, name);

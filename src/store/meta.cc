@@ -14,6 +14,8 @@ namespace veneer {
 namespace {
 
 constexpr PathView kDatabaseName = "store.db";
+constexpr PathView kLogName = "store.db-wal";
+constexpr uint64_t kLogRoom = 2 << 20;  // twice what it has when it is written back
 constexpr PathView kLockName = "store.lock";
 
 // "VNER". SQLite keeps it in the file for file(1) and for us.
@@ -131,7 +133,7 @@ Meta::Connection::Connection(const Layout& layout, bool is_volatile)
   // The log is read at the first opening after a crash or the last closing: keep it short.
   sql_.run(
       "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 256");
-  if (!is_made) make_schema();
+  if (!is_made) make_schema(layout);
 }
 
 void Meta::Connection::make_file(const Layout& layout) {
@@ -144,7 +146,7 @@ void Meta::Connection::make_file(const Layout& layout) {
   unlock();
 }
 
-void Meta::Connection::make_schema() {
+void Meta::Connection::make_schema(const Layout& layout) {
   lock();
   {
     SqlQuery query(sql_, "PRAGMA journal_mode = WAL");
@@ -159,6 +161,9 @@ void Meta::Connection::make_schema() {
                          kSchemaVersion));
   }
   sql_.run("COMMIT");
+  // What removes something writes to the log first, and has to be able to when the disk is full.
+  const UniqueFd log = open_at(layout.root(), kLogName, O_WRONLY);
+  reserve_room(log.get(), kLogRoom);
   unlock();
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/at.h"
 #include "base/error.h"
 #include "store/meta_vfs.h"
 
@@ -27,7 +28,6 @@ Code to_code(int result) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return Code::corrupt;
-    case SQLITE_FULL:
     case SQLITE_NOMEM:
     case SQLITE_TOOBIG:
       return Code::resource_exhausted;
@@ -69,6 +69,12 @@ void SqlConnection::fail_with(int result) {
   const int primary = result & 0xff;
   if (error_number != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN))
     throw SysError(error_number, message);
+  if (primary == SQLITE_FULL) {
+    SysError error(ENOSPC, path_);
+    const std::string directory = path_.substr(0, path_.find_last_of('/'));
+    error.add_context(describe_room(directory, directory));
+    throw error;
+  }
   throw Error(to_code(result), std::move(message));
 }
 

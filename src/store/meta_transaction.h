@@ -25,7 +25,7 @@ class Meta::Connection {
 
  private:
   void make_file(const Layout& layout);
-  void make_schema();
+  void make_schema(const Layout& layout);
 
   UniqueFd lock_;
   SqlConnection sql_;

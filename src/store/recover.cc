@@ -86,18 +86,29 @@ OpenMark::OpenMark(const Layout& layout) {
   dir_ = open_dir_at(layout.root(), kOpenedName);
   // Another process may take it for one of the dead before it is locked: then make another.
   do {
-    name_ = RelPath::parse_name(random_name(), "mark");
-    lock_ = open_at(dir_.get(), name_, O_RDWR | O_CREAT | O_EXCL, 0600);
+    try {
+      make();
+    } catch (const SysError& error) {
+      // Without a mark on a full disk: or nobody could look at what is there, or remove it.
+      if (!is_about_room(error.error_number())) throw;
+      name_ = RelPath();
+      return;
+    }
   } while (!try_lock_fd(lock_.get()) || !exists_at(dir_.get(), name_));
 }
 
 OpenMark::~OpenMark() {
-  if (is_kept_) return;
   try {
-    unlink_at(dir_.get(), name_);
+    if (is_kept_ && name_.empty()) make();
+    if (!is_kept_ && !name_.empty()) unlink_at(dir_.get(), name_);
   } catch (const Error&) {
-    // The next process looks for orphans in vain.
+    // The next process looks for orphans in vain; or, if the disk is full still, only `check` does.
   }
+}
+
+void OpenMark::make() {
+  name_ = RelPath::parse_name(random_name(), "mark");
+  lock_ = open_at(dir_.get(), name_, O_RDWR | O_CREAT | O_EXCL, 0600);
 }
 
 std::vector<OpenMark::Dead> OpenMark::find_dead() const {

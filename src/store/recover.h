@@ -11,6 +11,9 @@
 // the lock, and then looks for orphans inside a write transaction: whoever publishes does so inside
 // one too, so what has no row then never will have. Only a removal may be between its commit and
 // its rename; it does not mind if someone else moves the directory first.
+//
+// A full disk may have no inode for a mark: who opens the store then has none, and what its death
+// leaves is found by check_store() alone.
 #pragma once
 
 #include <atomic>
@@ -44,6 +47,8 @@ class OpenMark {
   void forget_dead(const std::vector<Dead>& dead) const;
 
  private:
+  void make();
+
   UniqueFd dir_;
   RelPath name_;
   UniqueFd lock_;

@@ -112,7 +112,7 @@ State observe_store(const Scratch& scratch, Form form, bool was_killed) {
   State state = observer.look();
   for (const std::string& mount : mounts_below(scratch.path()))
     EXPECT_TRUE(observer.mount_points().contains(mount)) << mount << " is mounted";
-  for (const Damage& damage : check_store(store, {}).damages)
+  for (const Damage& damage : check_store(store, kAlone).damages)
     state["damage"][damage.what + " " + damage.path] = damage.why;
   return state;
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "store/check.h"
 #include "store/store.h"
 #include "tests/crash/sweep.h"
 
@@ -10,6 +11,10 @@ namespace veneer::test {
 
 // <scratch>/root and <scratch>/run. Preparations need not be durable.
 StoreOptions store_options(const Scratch& scratch, Form form, bool is_volatile = true);
+
+// Nobody else has the store, so nobody is between a removal's commit and its rename.
+inline const CheckOptions kAlone{
+    .is_fast = false, .orphan_patience = {}, .layers = {}, .progress = {}};
 
 // Opens the store and tells its rows, the files of snapshots, what is mounted, and the damage that
 // `check` finds. Expects that nothing else is on disk (after a kill without anyone's asking), and
