@@ -7,8 +7,10 @@
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "base/at.h"
@@ -40,10 +42,18 @@ constexpr Name kNames[] = {
     {magic::kXfs, "xfs"},           {magic::kZfs, "zfs"},
 };
 
+// Whoever looks at a mount (stat, or a path that leads through it) keeps it busy for that moment.
+constexpr int kBusyAttempts = 20;
+constexpr std::chrono::milliseconds kBetweenAttempts{5};
+
 // umount2() has no dirfd; the link in /proc names the directory without a race.
 int raw_unmount(int dir, PathView target, int flags) {
   const std::string path = fmt::format("/proc/self/fd/{}/{}", dir, target.c_str());
-  return ::umount2(path.c_str(), UMOUNT_NOFOLLOW | flags);
+  for (int attempts = 1;; ++attempts) {
+    const int result = ::umount2(path.c_str(), UMOUNT_NOFOLLOW | flags);
+    if (result == 0 || errno != EBUSY || attempts == kBusyAttempts) return result;
+    std::this_thread::sleep_for(kBetweenAttempts);
+  }
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ void attach_mount(int mount, int dir, PathView target);
 
 // Unmounts what is mounted on `target` (the topmost, if mounts are stacked), never following a link
 // there. False if nothing is, or if there is no such path. `detach`: MNT_DETACH, for what is busy.
-// Throws failed_precondition for EBUSY.
+// Throws failed_precondition for EBUSY, if that is still so after a tenth of a second.
 enum class Unmount { now, detach };
 bool unmount_at(int dir, PathView target, Unmount how = Unmount::now);
 
