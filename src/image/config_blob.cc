@@ -15,9 +15,11 @@ constexpr PathView kStagedName = "config";
 
 }  // namespace
 
-std::string read_config(const Store& store, const Digest& digest) {
+std::string read_config(Store& store, const Digest& digest) {
   const auto text =
       maybe_read_file_at(store.layout().blobs(), Layout::digest_name(digest), limits::kJsonBytes);
+  if (!text && !store.meta().read().maybe_image(digest))
+    fail(Code::not_found, "image {} was removed", digest.hex());
   if (!text) fail(Code::corrupt, "config {} is not there", digest.str());
   if (Sha256::of(*text) != digest)
     fail(Code::corrupt, "config {} has changed on disk", digest.str());

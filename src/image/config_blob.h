@@ -7,8 +7,9 @@
 
 namespace veneer {
 
-// Throws corrupt if it is not there, or not what its digest says.
-std::string read_config(const Store& store, const Digest& digest);
+// Throws corrupt if it is not there, or not what its digest says; not_found if the image went since
+// the caller looked.
+std::string read_config(Store& store, const Digest& digest);
 
 // A config on its way into the store.
 class StagedConfig {

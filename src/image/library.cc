@@ -18,8 +18,11 @@ Library::~Library() = default;
 std::vector<ImageInfo> Library::images() {
   Meta::Transaction transaction = store_.meta().read();
   std::vector<ImageInfo> images;
-  for (const ImageRecord& record : transaction.list_images())
-    images.push_back(describe_image(store_, transaction, record));
+  for (const ImageRecord& record : transaction.list_images()) try {
+      images.push_back(describe_image(store_, transaction, record));
+    } catch (const Error& error) {
+      if (error.code() != Code::not_found) throw;  // removed since the transaction began
+    }
   return images;
 }
 
