@@ -66,22 +66,51 @@ void add_unit(const Unit& unit, const std::set<int64_t>& free_snapshots, DiskUse
     use.images.reclaimable_bytes += unit.size_bytes;
 }
 
+struct ImageParts {
+  ImageUse use;
+  bool is_used = false;  // by containers
+  std::set<int64_t> snapshots;
+  std::set<Unit*> units;  // an image may have a layer twice
+};
+
+std::vector<SnapshotRecord> chain_of(Meta::Transaction& transaction, const ImageRecord& image) {
+  if (!image.top) return {};
+  return transaction.chain(*image.top);
+}
+
+// After all images were counted in their units.
+ImageUse measure_image(const ImageParts& parts) {
+  ImageUse use = parts.use;
+  for (const Unit* unit : parts.units) {
+    use.size_bytes += unit->size_bytes;
+    const bool is_alone = std::ranges::all_of(
+        unit->snapshots, [&](int64_t id) { return parts.snapshots.contains(id); });
+    if (unit->images > 1) use.shared_bytes += unit->size_bytes;
+    if (unit->images == 1 && is_alone && !parts.is_used) use.reclaimable_bytes += unit->size_bytes;
+  }
+  return use;
+}
+
 void measure_images(Meta::Transaction& transaction, Units& units, DiskUse& use) {
   std::set<Digest> used;
   for (const ContainerRecord& container : transaction.list_containers())
     used.insert(container.image);
   std::set<int64_t> free_snapshots;
   std::set<int64_t> used_snapshots;
+  std::vector<ImageParts> images;
   for (const ImageRecord& image : transaction.list_images()) {
     ++use.images.count;
-    if (!image.top) continue;
-    std::set<Unit*> of_image;  // an image may have a layer twice
-    for (const SnapshotRecord& snapshot : transaction.chain(*image.top)) {
-      (used.contains(image.config) ? used_snapshots : free_snapshots).insert(snapshot.id);
-      of_image.insert(units.by_snapshot.at(snapshot.id));
+    ImageParts& parts = images.emplace_back();
+    parts.is_used = used.contains(image.config);
+    parts.use.record = image;
+    for (const SnapshotRecord& snapshot : chain_of(transaction, image)) {
+      (parts.is_used ? used_snapshots : free_snapshots).insert(snapshot.id);
+      parts.snapshots.insert(snapshot.id);
+      parts.units.insert(units.by_snapshot.at(snapshot.id));
     }
-    for (Unit* unit : of_image) ++unit->images;
+    for (Unit* unit : parts.units) ++unit->images;
   }
+  for (ImageParts& parts : images) use.each_image.push_back(measure_image(parts));
   for (const int64_t id : used_snapshots) free_snapshots.erase(id);
   for (const auto& [id, unit] : units.of_layers) add_unit(unit, free_snapshots, use);
   for (const auto& [id, unit] : units.of_snapshots) add_unit(unit, free_snapshots, use);

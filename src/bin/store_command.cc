@@ -7,6 +7,7 @@
 #include "bin/answers.h"
 #include "bin/disk_use.h"
 #include "bin/local_store.h"
+#include "image/names.h"
 
 namespace veneer {
 namespace {
@@ -201,6 +202,33 @@ int inspect(const Request& request) {
 
 // --- df, gc ---
 
+std::vector<std::string> shown_names(const ImageUse& image) {
+  std::vector<std::string> names;
+  for (const std::string& name : image.record.names)
+    names.push_back(ImageName::parse(name).familiar());
+  return names;
+}
+
+void add_image_use(JsonOut& json, const ImageUse& image) {
+  json.begin_object().key("id").string(image.record.config.str()).key("names").begin_array();
+  for (const std::string& name : shown_names(image)) json.string(name);
+  json.end_array().key("size").number(image.size_bytes);
+  json.key("shared").number(image.shared_bytes).key("unique").number(image.unique_bytes());
+  json.key("reclaimable").number(image.reclaimable_bytes).end_object();
+}
+
+Table table_of(const std::vector<ImageUse>& images) {
+  Table table;
+  table.row({"IMAGE", "ID", "SIZE", "SHARED", "UNIQUE", "RECLAIMABLE"});
+  for (const ImageUse& image : images) {
+    const std::vector<std::string> names = shown_names(image);
+    table.row({names.empty() ? "-" : names.front(), short_id(image.record.config.hex()),
+               human_size(image.size_bytes), human_size(image.shared_bytes),
+               human_size(image.unique_bytes()), human_size(image.reclaimable_bytes)});
+  }
+  return table;
+}
+
 int show_disk_use(const Context& context) {
   LocalStore local(context);
   const DiskUse use = measure_disk_use(local.store, local.library);
@@ -217,8 +245,47 @@ int show_disk_use(const Context& context) {
     table.row({name, fmt::format("{}", row.count), human_size(row.size_bytes),
                human_size(row.shared_bytes), human_size(row.reclaimable_bytes)});
   }
-  if (context.json) return answer(json.end_object());
+  json.key("each_image").begin_array();
+  for (const ImageUse& image : use.each_image) add_image_use(json, image);
+  if (context.json) return answer(json.end_array().end_object());
   print(table.text());
+  if (!use.each_image.empty()) print("\n" + table_of(use.each_image).text());
+  return kDone;
+}
+
+constexpr std::string_view kUnusedLayer = "no snapshot has it";
+
+int answer_collected(const Request& request, const Meta::Transaction::Unused& unused,
+                     const std::vector<Leftover>& leftovers) {
+  uint64_t size_bytes = 0;
+  JsonOut json;
+  std::string names;
+  Table reasons;
+  json.begin_object().key("layers").begin_array();
+  for (const LayerRecord& layer : unused.layers) {
+    uint64_t layer_bytes = 0;
+    for (const VariantRecord& variant : unused.variants)
+      if (variant.layer == layer.id) layer_bytes += variant.usage.size_bytes;
+    size_bytes += layer_bytes;
+    json.begin_object().key("diff_id").string(layer.diff_id.str());
+    json.key("size").number(layer_bytes).key("reason").string(kUnusedLayer).end_object();
+    names += layer.diff_id.str() + "\n";
+    reasons.row({layer.diff_id.str(), std::string(kUnusedLayer), human_size(layer_bytes)});
+  }
+  json.end_array().key("leftovers").begin_array();
+  for (const Leftover& leftover : leftovers) {
+    json.begin_object().key("path").string(leftover.path);
+    json.key("reason").string(leftover.reason).end_object();
+    names += leftover.path + "\n";
+    reasons.row({leftover.path, std::string(leftover.reason)});
+  }
+  json.end_array().key("size").number(size_bytes).end_object();
+  if (request.context.json) return answer(json);
+  const std::string_view done = request.is_dry_run ? "to delete" : "deleted";
+  print(request.context.quiet
+            ? names
+            : fmt::format("{}{} layers, {} {}; {} leftovers\n", reasons.text(),
+                          unused.layers.size(), human_size(size_bytes), done, leftovers.size()));
   return kDone;
 }
 
@@ -228,26 +295,12 @@ int collect(const Request& request) {
   Meta::Transaction transaction =
       request.is_dry_run ? local.store.meta().read() : local.store.meta().write();
   const Meta::Transaction::Unused unused = transaction.list_unused_layers();
+  const std::vector<Leftover> leftovers = list_leftovers(local.store.layout());
   if (!request.is_dry_run) {
     local.store.collect(std::move(transaction));
     empty_trash(local.store.layout(), DeletedByOthers::awaited);
   }
-  uint64_t size_bytes = 0;
-  for (const VariantRecord& variant : unused.variants) size_bytes += variant.usage.size_bytes;
-  JsonOut json;
-  std::string lines;
-  json.begin_object().key("layers").begin_array();
-  for (const LayerRecord& layer : unused.layers) {
-    json.string(layer.diff_id.str());
-    lines += layer.diff_id.str() + "\n";
-  }
-  json.end_array().key("size").number(size_bytes).end_object();
-  if (context.json) return answer(json);
-  print(context.quiet
-            ? lines
-            : fmt::format("{}{} layers, {}{}\n", lines, unused.layers.size(),
-                          human_size(size_bytes), request.is_dry_run ? " to delete" : " deleted"));
-  return kDone;
+  return answer_collected(request, unused, leftovers);
 }
 
 }  // namespace
@@ -270,19 +323,22 @@ void add_store_commands(CLI::App& app, Context& context) {
   look.add_option("NAME", request->references, "Names or ids; layers by their digests")
       ->required()
       ->option_text("...");
-  add_verb(app, context,
-           {"df", "Tell what takes how much, and what could go",
-            "veneer df\n\n"
-            "Reclaimable: of images, what those without containers have for themselves; of\n"
-            "containers, those that are not mounted; of layers, what no snapshot has (veneer gc)."},
-           [&context] { return show_disk_use(context); })
+  add_verb(
+      app, context,
+      {"df", "Tell what takes how much, and what could go",
+       "veneer df\n\n"
+       "Each image follows: what other images have, too, what it has for itself, and what goes\n"
+       "with it: nothing, while containers use it.\n"
+       "Reclaimable: of images, what those without containers have for themselves; of\n"
+       "containers, those that are not mounted; of layers, what no snapshot has (veneer gc)."},
+      [&context] { return show_disk_use(context); })
       .group(kGroup);
   CLI::App& gc =
       add_verb(app, context,
                {"gc", "Delete what nothing refers to, and what was removed", "veneer gc --dry-run"},
                [request] { return collect(*request); });
   gc.group(kGroup);
-  gc.add_flag("-n,--dry-run", request->is_dry_run, "Only say which layers it would be");
+  gc.add_flag("-n,--dry-run", request->is_dry_run, "Only say what it would be, and why");
 }
 
 }  // namespace veneer

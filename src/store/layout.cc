@@ -166,6 +166,18 @@ void StagingDir::publish(int dir, const RelPath& name, bool is_volatile) {
   }
 }
 
+std::vector<Leftover> list_leftovers(const Layout& layout) {
+  std::vector<Leftover> leftovers;
+  for (const std::string& name : list_dir(layout.trash()))
+    leftovers.push_back({"trash/" + name, "removed, and not deleted yet"});
+  for (const std::string& name : list_dir(layout.staging())) {
+    const auto staged = maybe_open_dir_at(layout.staging(), RelPath::parse_name(name, "name"));
+    if (staged && try_lock_fd(staged->get()))
+      leftovers.push_back({"staging/" + name, "its process died"});
+  }
+  return leftovers;
+}
+
 void empty_trash(const Layout& layout, DeletedByOthers others) {
   std::exception_ptr first_error;
   remove_all_unlocked(layout.trash(), others, first_error);

@@ -75,6 +75,13 @@ class StagingDir {
   bool is_published_ = false;
 };
 
+// What empty_trash() would delete now, below the root, and why.
+struct Leftover {
+  std::string path;
+  std::string_view reason;
+};
+std::vector<Leftover> list_leftovers(const Layout& layout);
+
 // Deletes what is in trash/, and in staging/ what no process holds; what is mounted on the merged/
 // of a snapshot there is detached. Several may do so at once: each tree is one's alone. Goes on
 // after an error with the rest, and throws the first at the end.

@@ -90,7 +90,10 @@ expect "df of shared layers" "True" \
   "$(veneer df --json | value '0 < it["images"]["shared"] < it["images"]["size"]')"
 expect "df: nothing of used images could go" "0" \
   "$(veneer df --json | value 'it["images"]["reclaimable"]')"
-expect "lines of df" 4 "$(veneer df | wc -l)"
+expect "lines of df" 8 "$(veneer df | wc -l)"
+expect "df of each image" "True" "$(veneer df --json | value 'all(0 < i["shared"] < i["size"] and
+  i["unique"] == i["size"] - i["shared"] and i["reclaimable"] == 0 for i in it["each_image"]
+  if i["unique"]) and len(it["each_image"]) == 2')"
 
 # A copy of a store has mounts of its own.
 cp -a "$SCRATCH/root" "$SCRATCH/copy"
