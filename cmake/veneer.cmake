@@ -46,15 +46,28 @@ endfunction()
 
 # veneer_root_test(suite.overlay SOURCES ... LINK ...): a GoogleTest program that needs root and
 # real mounts.
-# It is run in a mount namespace of its own, so that nothing it mounts outlives it.
+# It is run in a mount namespace of its own, so that nothing it mounts outlives it; with SHARDS n,
+# as n tests (name.0, ...) of a part of its cases each, at once if ctest runs several.
 function(veneer_root_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT;SHARDS" "SOURCES;LINK" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
   string(REPLACE "." "_" target ${name}_test)
   add_executable(${target} ${arg_SOURCES})
   target_link_libraries(${target} PRIVATE ${arg_LINK} GTest::gtest_main)
-  add_test(NAME ${name} COMMAND unshare --mount --propagation private $<TARGET_FILE:${target}>)
-  set_tests_properties(${name} PROPERTIES LABELS root TIMEOUT ${arg_TIMEOUT})
+  if(NOT arg_SHARDS)
+    set(arg_SHARDS 1)
+  endif()
+  math(EXPR last "${arg_SHARDS} - 1")
+  foreach(shard RANGE ${last})
+    set(shard_name ${name})
+    if(arg_SHARDS GREATER 1)
+      set(shard_name ${name}.${shard})
+    endif()
+    add_test(NAME ${shard_name}
+      COMMAND unshare --mount --propagation private $<TARGET_FILE:${target}>)
+    set_tests_properties(${shard_name} PROPERTIES LABELS root TIMEOUT ${arg_TIMEOUT}
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${arg_SHARDS};GTEST_SHARD_INDEX=${shard}")
+  endforeach()
 endfunction()

@@ -55,7 +55,12 @@ begin() {
 
 end() {
   clear_mounts
-  umount "$DISK"
+  local tries=0
+  # What deletes in the background has it open.
+  until umount "$DISK" 2>/dev/null; do
+    [[ $((tries += 1)) -lt 100 ]] || fail "$LEVEL: the disk is in use"
+    sleep 0.1
+  done
   rm -rf "$SCRATCH/run" "$SCRATCH/device"
 }
 
@@ -88,8 +93,9 @@ attempt() {
   expect "$LEVEL: exit status of $name ($(cat "$SCRATCH/stderr"))" 1 "$status"
   expect "$LEVEL: lines on standard error of $name ($(cat "$SCRATCH/stderr"))" 1 \
     "$(wc -l <"$SCRATCH/stderr")"
-  grep -qE "^veneer: [a-z -]+: .*$DISK[^ ]* has [0-9]+ KiB and [0-9]+ inodes left: (.*: )?No space" \
-    "$SCRATCH/stderr" || fail "$LEVEL: $name says '$(cat "$SCRATCH/stderr")'"
+  local room='[^ ]* has [0-9]+ KiB and [0-9]+ inodes left: (.*: )?No space'
+  grep -qE "^veneer: [a-z -]+: .*${DISK}$room" "$SCRATCH/stderr" ||
+    fail "$LEVEL: $name says '$(cat "$SCRATCH/stderr")'"
   [[ ${LEVEL% *} != inodes ]] || grep -qE 'and [0-3] inodes left' "$SCRATCH/stderr" ||
     fail "$LEVEL: $name does not say that inodes lack: $(cat "$SCRATCH/stderr")"
   failures[$name]=$((${failures[$name]:-0} + 1))
@@ -131,14 +137,17 @@ verify() {
   expect "$LEVEL: $1: images" \
     "kept:latest${is_done[commit]:+ made:latest}${is_done[load]:+ new:latest}" "$(names_of images)"
   expect "$LEVEL: $1: containers" "box${is_done[create]:+ second}" "$(names_of ps)"
-  expect "$LEVEL: $1: a saved file" "${is_done[save]:+out.tar}" "$(cd "$DISK" && ls -- *.tar 2>/dev/null)"
+  expect "$LEVEL: $1: a saved file" "${is_done[save]:+out.tar}" \
+    "$(find "$DISK" -maxdepth 1 -name '*.tar' -printf '%f\n')"
   local driver
   for driver in overlay snapshots; do
     expect "$LEVEL: $1: layers of $driver" "base${is_done[$driver]:+ new}" \
       "$("$driver" list | sort | paste -sd ' ')"
   done
-  # shellcheck disable=SC2012
-  expect "$LEVEL: $1: leftovers" "" "$(ls -A "$DISK" "$DISK/root/staging" | grep -E '^\.|^[0-9a-f]{16}$')"
+  expect "$LEVEL: $1: leftovers" "" "$(
+    find "$DISK" -mindepth 1 -maxdepth 1 -name '.*'
+    find "$DISK/root/staging" "$DISK/veneer/staging" "$DISK/overlay/.veneer-staging" -mindepth 1
+  )"
 }
 
 # --- the levels --------------------------------------------------------------------------------
