@@ -175,7 +175,7 @@ TEST_F(Overlay, RemovalStaysOutOfMounts) {
   EXPECT_TRUE(exists_at(precious.get(), "data"));
   for (const std::string& name : list_dir(open_dir_at(home_.get(), ".veneer-staging").get()))
     (void)::umount2(
-        fmt::format("{}/home/.veneer-staging/{}/removed/upper/m", scratch_.path(), name).c_str(),
+        fmt::format("{}/home/.veneer-staging/{}/upper/m", scratch_.path(), name).c_str(),
         MNT_DETACH);
   (void)::umount2(target.c_str(), MNT_DETACH);
   reopen();
