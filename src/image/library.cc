@@ -18,11 +18,13 @@ Library::~Library() = default;
 std::vector<ImageInfo> Library::images() {
   Meta::Transaction transaction = store_.meta().read();
   std::vector<ImageInfo> images;
-  for (const ImageRecord& record : transaction.list_images()) try {
+  for (const ImageRecord& record : transaction.list_images()) {
+    try {
       images.push_back(describe_image(store_, transaction, record));
     } catch (const Error& error) {
       if (error.code() != Code::not_found) throw;  // removed since the transaction began
     }
+  }
   return images;
 }
 

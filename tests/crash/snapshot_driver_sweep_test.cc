@@ -35,23 +35,19 @@ void prepare(Driver& driver) {
 }
 
 void sweep(const Operation& operation, const Operation& more = [](Driver&) {}) {
-  test::sweep({.prepare =
-                   [&](const Scratch& scratch) {
-                     prepare(*open_veneer(scratch));
-                     test::reboot(scratch);
-                     more(*open_veneer(scratch));
-                   },
-               .operate =
-                   [&](const Scratch& scratch, const std::function<void()>& arm) {
-                     const auto driver = open_veneer(scratch, false);
-                     arm();
-                     operation(*driver);
-                   },
-               .observe =
-                   [](const Scratch& scratch, bool was_killed) {
-                     return test::observe_store(scratch, Form::packed, was_killed);
-                   },
-               .clean_up = test::reboot});
+  test::sweep_store(Form::packed,
+                    {.prepare =
+                         [&](const Scratch& scratch) {
+                           prepare(*open_veneer(scratch));
+                           test::reboot(scratch);
+                           more(*open_veneer(scratch));
+                         },
+                     .operate =
+                         [&](const Scratch& scratch, const std::function<void()>& arm) {
+                           const auto driver = open_veneer(scratch, false);
+                           arm();
+                           operation(*driver);
+                         }});
 }
 
 TEST(VeneerSweep, Create) {

@@ -1,11 +1,8 @@
 #include "tests/crash/store_state.h"
 
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
-#include <fstream>
 #include <set>
-#include <sstream>
 
 #include "base/error.h"
 #include "mount/mount.h"
@@ -14,18 +11,6 @@
 namespace veneer::test {
 
 namespace {
-
-std::vector<std::string> mounts_below(const std::string& path) {
-  std::vector<std::string> mounts;
-  std::ifstream table("/proc/self/mountinfo");
-  for (std::string line; std::getline(table, line);) {
-    std::istringstream words(line);
-    std::string word;
-    for (int field = 0; field < 5; ++field) words >> word;
-    if (word.starts_with(path + "/")) mounts.push_back(word);
-  }
-  return mounts;
-}
 
 class Observer {
  public:
@@ -110,7 +95,7 @@ State observe_store(const Scratch& scratch, Form form, bool was_killed) {
   EXPECT_EQ(list_dir(open_dir_at(layout.root(), "opened").get()).size(), 1U) << "not our mark";
   Observer observer(store);
   State state = observer.look();
-  for (const std::string& mount : mounts_below(scratch.path()))
+  for (const std::string& mount : scratch.mounts())
     EXPECT_TRUE(observer.mount_points().contains(mount)) << mount << " is mounted";
   for (const Damage& damage : check_store(store, kAlone).damages)
     state["damage"][damage.what + " " + damage.path] = damage.why;
@@ -118,9 +103,16 @@ State observe_store(const Scratch& scratch, Form form, bool was_killed) {
 }
 
 void reboot(const Scratch& scratch) {
-  for (const std::string& mount : mounts_below(scratch.path()))
-    (void)::umount2(mount.c_str(), MNT_DETACH);
+  scratch.unmount_all();
   (void)remove_tree_at(scratch.dir(), "run");
+}
+
+void sweep_store(Form form, const SweptStore& swept) {
+  sweep({.prepare = swept.prepare,
+         .operate = swept.operate,
+         .observe = [form](const Scratch& scratch,
+                           bool was_killed) { return observe_store(scratch, form, was_killed); },
+         .clean_up = reboot});
 }
 
 }  // namespace veneer::test

@@ -1,7 +1,7 @@
 // A store as the sweeps see it.
 #pragma once
 
-#include <string>
+#include <functional>
 
 #include "store/check.h"
 #include "store/store.h"
@@ -23,5 +23,12 @@ State observe_store(const Scratch& scratch, Form form, bool was_killed);
 
 // What a reboot does: no mounts are left, and <run> is empty.
 void reboot(const Scratch& scratch);
+
+// sweep() over a store that is looked at with observe_store(), and rebooted in the end.
+struct SweptStore {
+  std::function<void(const Scratch&)> prepare;
+  std::function<void(const Scratch&, const std::function<void()>& arm)> operate;
+};
+void sweep_store(Form form, const SweptStore& swept);
 
 }  // namespace veneer::test

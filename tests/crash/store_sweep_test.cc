@@ -75,64 +75,51 @@ class StoreSweep : public testing::TestWithParam<Form> {
  protected:
   static void sweep(const Operation& operation, const Operation& more = [](Store&) {}) {
     const Form form = GetParam();
-    test::sweep(
-        {.prepare =
-             [&](const Scratch& scratch) {
-               prepare(*std::make_unique<Store>(test::store_options(scratch, form)));
-               test::reboot(scratch);
-               more(*std::make_unique<Store>(test::store_options(scratch, form)));
-             },
-         .operate =
-             [&](const Scratch& scratch, const std::function<void()>& arm) {
-               Store store(test::store_options(scratch, form, false));
-               arm();
-               operation(store);
-             },
-         .observe = [&](const Scratch& scratch,
-                        bool was_killed) { return test::observe_store(scratch, form, was_killed); },
-         .clean_up = test::reboot});
+    test::sweep_store(form,
+                      {.prepare =
+                           [&](const Scratch& scratch) {
+                             prepare(*std::make_unique<Store>(test::store_options(scratch, form)));
+                             test::reboot(scratch);
+                             more(*std::make_unique<Store>(test::store_options(scratch, form)));
+                           },
+                       .operate =
+                           [&](const Scratch& scratch, const std::function<void()>& arm) {
+                             Store store(test::store_options(scratch, form, false));
+                             arm();
+                             operation(store);
+                           }});
+  }
+
+  static void sweep_opening(const std::function<void(const Scratch&)>& prepare) {
+    const Form form = GetParam();
+    test::sweep_store(form,
+                      {.prepare = prepare,
+                       .operate = [&](const Scratch& scratch, const std::function<void()>& arm) {
+                         arm();
+                         const Store store(test::store_options(scratch, form, false));
+                       }});
   }
 };
 
 TEST_P(StoreSweep, Open) {
-  const Form form = GetParam();
-  test::sweep(
-      {.prepare = [](const Scratch&) {},
-       .operate =
-           [&](const Scratch& scratch, const std::function<void()>& arm) {
-             arm();
-             const Store store(test::store_options(scratch, form, false));
-           },
-       .observe = [&](const Scratch& scratch,
-                      bool was_killed) { return test::observe_store(scratch, form, was_killed); },
-       .clean_up = test::reboot});
+  sweep_opening([](const Scratch&) {});
 }
 
 // What a crash left is cleared by the next to open, who may die of it, too.
 TEST_P(StoreSweep, Recover) {
   const Form form = GetParam();
-  test::sweep(
-      {.prepare =
-           [&](const Scratch& scratch) {
-             Store store(test::store_options(scratch, form));
-             prepare(store);
-             test::reboot(scratch);
-             const Layout& layout = store.layout();
-             make_dir_at(layout.snapshots(), "77", 0700);
-             make_dir_at(layout.layers(), Layout::digest_name(Digest()), 0700);
-             write_file_at(layout.blobs(), Layout::digest_name(Digest()), "x", 0600);
-             make_dir_at(layout.staging(), "left", 0700);
-             make_dir_at(layout.trash(), "left", 0700);
-             store.open_mark().keep();
-           },
-       .operate =
-           [&](const Scratch& scratch, const std::function<void()>& arm) {
-             arm();
-             const Store store(test::store_options(scratch, form, false));
-           },
-       .observe = [&](const Scratch& scratch,
-                      bool was_killed) { return test::observe_store(scratch, form, was_killed); },
-       .clean_up = test::reboot});
+  sweep_opening([&](const Scratch& scratch) {
+    Store store(test::store_options(scratch, form));
+    prepare(store);
+    test::reboot(scratch);
+    const Layout& layout = store.layout();
+    make_dir_at(layout.snapshots(), "77", 0700);
+    make_dir_at(layout.layers(), Layout::digest_name(Digest()), 0700);
+    write_file_at(layout.blobs(), Layout::digest_name(Digest()), "x", 0600);
+    make_dir_at(layout.staging(), "left", 0700);
+    make_dir_at(layout.trash(), "left", 0700);
+    store.open_mark().keep();
+  });
 }
 
 TEST_P(StoreSweep, ImportAChain) {

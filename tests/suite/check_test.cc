@@ -57,12 +57,6 @@ class Check : public testing::TestWithParam<Form> {
                 .run = scratch_.path() + "/run",
                 .is_volatile = false,
                 .form = GetParam()}) {}
-  ~Check() override {
-    Meta::Transaction transaction = store_.meta().read();
-    for (const LayerRecord& layer : transaction.list_layers())
-      for (const VariantRecord& variant : transaction.list_variants(layer.id))
-        store_.lowers().release(variant.id);
-  }
 
   // Lowest first.
   void load(const std::vector<std::string>& tars) {

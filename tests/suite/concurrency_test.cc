@@ -2,7 +2,6 @@
 // store, while images come and go and what is unused is collected. Everything works, readers go on
 // meanwhile, and nothing is left of it.
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,9 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <thread>
 
 #include "base/error.h"
@@ -213,18 +210,6 @@ class Reader {
   std::vector<Clock::duration> times_;
 };
 
-std::vector<std::string> mounts_below(const std::string& path) {
-  std::vector<std::string> mounts;
-  std::ifstream table("/proc/self/mountinfo");
-  for (std::string line; std::getline(table, line);) {
-    std::istringstream words(line);
-    std::string word;
-    for (int field = 0; field < 5; ++field) words >> word;
-    if (word.starts_with(path + "/")) mounts.push_back(word);
-  }
-  return mounts;
-}
-
 size_t open_descriptors() {
   return list_dir(open_root("/proc/self/fd").get()).size();
 }
@@ -251,20 +236,10 @@ void expect_only_base(Store& store, Library& library, const test::Scratch& scrat
     for (const VariantRecord& variant : store.meta().read().list_variants(layer.id))
       lowers.insert(fmt::format("{}/{}", store.lowers().directory(), variant.id));
   EXPECT_LE(lowers.size(), 4U);
-  for (const std::string& mount : mounts_below(scratch.path()))
-    EXPECT_TRUE(lowers.contains(mount)) << mount;
+  for (const std::string& mount : scratch.mounts()) EXPECT_TRUE(lowers.contains(mount)) << mount;
   for (const Damage& damage : check_store(store, {}).damages)
     ADD_FAILURE() << damage.what << ": " << damage.why;
 }
-
-// Mounts keep a scratch directory from being removed.
-struct Unmounts {
-  const test::Scratch& scratch;
-  ~Unmounts() {
-    for (const std::string& mount : mounts_below(scratch.path()))
-      (void)::umount2(mount.c_str(), MNT_DETACH);
-  }
-};
 
 // Until the workers have ended.
 void read_meanwhile(Workers& workers, const test::Scratch& scratch) {
@@ -289,7 +264,6 @@ void read_meanwhile(Workers& workers, const test::Scratch& scratch) {
 
 TEST(Concurrency, AThousandContainersOfFourProcesses) {
   const test::Scratch scratch;
-  const Unmounts unmounts{scratch};
   {
     Store store(options(scratch));
     (void)Library(store).load(FakeArchive({base_tar(), implicit_tar("base")}, {"base:1"}), {});

@@ -61,7 +61,6 @@ class MappedDriver : public testing::TestWithParam<const char*> {
     }
     EXPECT_TRUE(ids.empty());
     driver_->cleanup();
-    unmount_lowers();
   }
 
   void open() {
@@ -75,21 +74,9 @@ class MappedDriver : public testing::TestWithParam<const char*> {
   // What a machine that starts again has: no mount, and no <run>.
   void reboot() {
     driver_.reset();
-    const UniqueFd snapshots = open_root(scratch_.path() + "/home/snapshots");
-    for (const std::string& name : list_dir(snapshots.get()))
-      while (unmount_at(snapshots.get(), RelPath::parse(name + "/merged"), Unmount::detach))
-        continue;
-    unmount_lowers();
+    scratch_.unmount_all();
     (void)remove_tree_at(scratch_.dir(), "run");
     open();
-  }
-  void unmount_lowers() {
-    const UniqueFd run = open_root(scratch_.path() + "/run");
-    for (const std::string& store : list_dir(run.get())) {
-      const auto lowers = maybe_open_dir_at(run.get(), RelPath::parse(store));
-      for (const std::string& name : list_dir(lowers->get()))
-        (void)unmount_at(lowers->get(), RelPath::parse(name), Unmount::detach);
-    }
   }
 
   void apply(const std::string& id, const std::string& parent, LayerTar& tar) {

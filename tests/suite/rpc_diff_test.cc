@@ -81,12 +81,6 @@ struct Blob {
 class RpcDiff : public testing::Test {
  protected:
   RpcDiff() { serve({.space = std::string(kSpace), .containerd = path("ctd.sock")}); }
-  ~RpcDiff() override {
-    server_.reset();
-    const UniqueFd run = open_root(store_.lowers().directory());
-    for (const std::string& name : list_dir(run.get()))
-      while (unmount_at(run.get(), RelPath::parse(name), Unmount::detach)) continue;
-  }
 
   std::string path(const std::string& name) const { return scratch_.path() + "/" + name; }
   void serve(DiffServiceOptions options) {
@@ -117,6 +111,18 @@ class RpcDiff : public testing::Test {
   DiffAnswer apply(const Blob& blob, const std::vector<Mount>& mounts,
                    const char* space = kNamespace) {
     return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", space}});
+  }
+
+  // An Apply that waits for its blob, until `context` is cancelled.
+  std::future<DiffAnswer> apply_held(const Blob& blob, const std::vector<Mount>& mounts,
+                                     grpc::ClientContext& context) {
+    containerd_.hold_reads();
+    auto answer = std::async(std::launch::async, [=, this, &context] {
+      return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
+                            context);
+    });
+    containerd_.wait_until_held();
+    return answer;
   }
 
   // What an unpacker does for each layer.
@@ -509,13 +515,8 @@ TEST_F(RpcDiff, ACancelledApplyLeavesASnapshotToBeRemoved) {
   const std::string tar = large_tar();
   const Blob blob = add_blob(compress(tar, Compression::gzip), kGzip);
   const auto mounts = snapshots_->prepare("extract", "", {});
-  containerd_.hold_reads();
   grpc::ClientContext context;
-  auto answer = std::async(std::launch::async, [&] {
-    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
-                          context);
-  });
-  containerd_.wait_until_held();
+  auto answer = apply_held(blob, mounts, context);
   context.TryCancel();
   EXPECT_EQ(answer.get().code, StatusCode::CANCELLED);
   snapshots_->remove("extract");
@@ -528,13 +529,8 @@ TEST_F(RpcDiff, ACancelledApplyLeavesASnapshotToBeRemoved) {
 TEST_F(RpcDiff, ASnapshotCanBeRemovedUnderAnApply) {
   const Blob blob = add_blob(compress(large_tar(), Compression::gzip), kGzip);
   const auto mounts = snapshots_->prepare("extract", "", {});
-  containerd_.hold_reads();
   grpc::ClientContext context;
-  auto answer = std::async(std::launch::async, [&] {
-    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
-                          context);
-  });
-  containerd_.wait_until_held();
+  auto answer = apply_held(blob, mounts, context);
   snapshots_->remove("extract");
   EXPECT_THROW((void)snapshots_->stat("extract"), Error);
   context.TryCancel();
@@ -547,13 +543,8 @@ TEST_F(RpcDiff, AnApplyThatWaitsForItsBlobIsInNobodysWay) {
   ASSERT_EQ(unpack(known, "base", "").code, StatusCode::OK);
   const Blob blob = add_blob(compress(large_tar(), Compression::gzip), kGzip);
   const auto mounts = snapshots_->prepare("extract", "", {});
-  containerd_.hold_reads();
   grpc::ClientContext context;
-  auto answer = std::async(std::launch::async, [&] {
-    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
-                          context);
-  });
-  containerd_.wait_until_held();
+  auto answer = apply_held(blob, mounts, context);
   EXPECT_EQ(unpack(known, "again", "").code, StatusCode::OK);
   (void)start("container", "again");
   snapshots_->commit("changed", "container", {});

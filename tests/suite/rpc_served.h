@@ -27,11 +27,6 @@ struct Served {
         remapping(packing, store, "containerd"),
         server(path, {make_snapshots_service(top(is_plain), options(), {log, &metrics})}),
         remote(path) {}
-  ~Served() {
-    const UniqueFd run = open_root(store.lowers().directory());
-    for (const std::string& name : list_dir(run.get()))
-      while (unmount_at(run.get(), RelPath::parse(name), Unmount::detach)) continue;
-  }
 
   Snapshotter& top(bool is_plain) {
     if (is_plain) return *snapshotter;

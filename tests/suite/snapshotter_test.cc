@@ -49,9 +49,6 @@ std::shared_ptr<Snapshotter> open_local(const std::string& scratch) {
 class Local : public testing::Test {
  protected:
   Local() { reopen(); }
-  ~Local() override {
-    if (opened_) unmount_lowers();
-  }
 
   void reopen() {
     opened_.reset();
@@ -60,14 +57,9 @@ class Local : public testing::Test {
   Store& store() { return opened_->store; }
   Snapshotter& snapshots() { return *opened_->snapshotter; }
 
-  void unmount_lowers() {
-    const UniqueFd run = open_root(store().lowers().directory());
-    for (const std::string& name : list_dir(run.get()))
-      while (unmount_at(run.get(), RelPath::parse(name), Unmount::detach)) continue;
-  }
   // As after a reboot: no mounts, and an empty run directory.
   void reboot() {
-    unmount_lowers();
+    scratch_.unmount_all();
     opened_.reset();
     (void)remove_tree_at(scratch_.dir(), "run");
     reopen();

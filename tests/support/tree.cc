@@ -6,6 +6,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <sstream>
+
 #include "base/digest.h"
 #include "base/error.h"
 
@@ -19,6 +22,7 @@ Scratch::Scratch() {
 }
 
 Scratch::~Scratch() {
+  unmount_all();
   remove_children(dir_.get());
   (void)::rmdir(path_.c_str());
 }
@@ -27,6 +31,22 @@ UniqueFd Scratch::make(const std::string& name) {
   const RelPath path = RelPath::parse_name(name, "name");
   make_dir_at(dir(), path, 0755);
   return open_dir_at(dir(), path);
+}
+
+std::vector<std::string> Scratch::mounts() const {
+  std::vector<std::string> mounts;
+  std::ifstream table("/proc/self/mountinfo");
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream words(line);
+    std::string word;
+    for (int field = 0; field < 5; ++field) words >> word;
+    if (word.starts_with(path_ + "/")) mounts.push_back(word);
+  }
+  return mounts;
+}
+
+void Scratch::unmount_all() const {
+  for (const std::string& mount : mounts()) (void)::umount2(mount.c_str(), MNT_DETACH);
 }
 
 namespace {

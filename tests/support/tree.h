@@ -3,13 +3,14 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/at.h"
 
 namespace veneer::test {
 
-// A directory on a real file system, removed with what is in it. VENEER_SCRATCH says where;
-// /var/tmp else.
+// A directory on a real file system, removed with what is in it and what is mounted there.
+// VENEER_SCRATCH says where; /var/tmp else.
 class Scratch {
  public:
   Scratch();
@@ -19,6 +20,9 @@ class Scratch {
   const std::string& path() const { return path_; }
   // Makes a directory in it and opens it.
   UniqueFd make(const std::string& name);
+  // Where something is mounted below it; and nothing is afterwards.
+  std::vector<std::string> mounts() const;
+  void unmount_all() const;
 
  private:
   std::string path_;
