@@ -9,6 +9,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/string.hpp>
 #include <boost/beast/http.hpp>
 #include <condition_variable>
 #include <list>
@@ -235,6 +236,12 @@ class ConnectionReply final : public HttpReply, private Sink {
   std::vector<std::byte> pending_;
 };
 
+// A client with a large body may wait for this before it sends it (RFC 9110, 10.1.1).
+void send_continue(Connection& connection) {
+  error_code ignored;  // a client that has gone has no body either
+  asio::write(connection, asio::buffer(std::string_view("HTTP/1.1 100 Continue\r\n\r\n")), ignored);
+}
+
 HttpAnswer plain(unsigned status, std::string body) {
   return {.status = status, .type = "text/plain", .body = std::move(body)};
 }
@@ -377,6 +384,9 @@ bool HttpServer::State::serve_one(Connection& connection, boost::beast::flat_buf
   const std::string target(head.target());
   ConnectionReply reply(connection, method != "HEAD", parser.keep_alive() && head.version() == 11);
   BodySource body(connection, buffer, parser);
+  // The body is read in any case.
+  if (boost::beast::iequals(head[http::field::expect], "100-continue") && head.version() == 11)
+    send_continue(connection);
   handle({.method = method, .target = target, .body = body}, reply);
   const bool is_whole = body.discard();
   end(client);
