@@ -288,6 +288,22 @@ TEST_P(MappedDriver, ARestartOfTheMachine) {
   EXPECT_FALSE(is_mount_point_at(snapshot.get(), "merged"));
 }
 
+// It gets to the kernel, which has no such option when SELinux is off.
+TEST_P(MappedDriver, ALabelIsTheMounts) {
+  make_image();
+  driver_->create_read_write("c", "top", {});
+  const std::string label = "system_u:object_r:container_file_t:s0:c1,c2";
+  try {
+    const UniqueFd root = open_root(driver_->get("c", label));
+    EXPECT_EQ(maybe_xattr_at(root.get(), "f", "security.selinux").value_or("").c_str(), label);
+  } catch (const Error& error) {
+    EXPECT_TRUE(error.message().contains("context")) << error.message();
+    EXPECT_NE(::access("/sys/fs/selinux/enforce", F_OK), 0);
+    (void)driver_->get("c", "");
+  }
+  driver_->put("c");
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, MappedDriver, testing::Values("packed", "directory"));
 
 }  // namespace
