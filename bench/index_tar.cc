@@ -42,10 +42,10 @@ void index_tar(const char* from, const char* name, bool wants_hash) {
   MemorySource whole(mapped.bytes(), wants_hash ? kChunkBytes : mapped.bytes().size());
   if (wants_hash) {
     HashingSource hashed(whole);
-    read_layer_tree(hashed, tree);
+    (void)read_layer_tree(hashed, tree);
     info.diff_id = hashed.digest();
   } else {
-    read_layer_tree(whole, tree);
+    (void)read_layer_tree(whole, tree);
   }
   (void)write_index(tree, tar.get(), info, index.get());
 }

@@ -78,7 +78,8 @@ class Driver {
 
   // Applies an uncompressed layer tar to a layer made by create() over the same parent, and reads
   // `tar` to its end. Returns the bytes of regular files in it. On failure the layer is as it was.
-  // failed_precondition if the layer is mounted.
+  // failed_precondition if the layer is mounted; corrupt for a tar without its end marker, which
+  // may be a part of one.
   virtual uint64_t apply_diff(std::string_view id, std::string_view parent, Source& tar) = 0;
   // The changes from `parent` (any layer; "" for nothing) to `id`, as a layer tar.
   virtual void diff(std::string_view id, std::string_view parent, Sink& to) = 0;

@@ -156,8 +156,9 @@ class OverlayDriver final : public NaiveDiffDriver {
   void publish(Staging& staging, const RelPath& id) const;
   void mount_layer(const RelPath& id, int layer, std::string_view label) const;
 
-  uint64_t apply_to_tree(int root, Source& tar) const;
-  uint64_t apply_to_upper(int holder, int lower_root, Source& tar) const;
+  ApplyOptions whole_tar() const { return {.id_maps = id_maps(), .needs_end_marker = true}; }
+  uint64_t apply_to_tree(int root, Source& tar, const ApplyOptions& options) const;
+  uint64_t apply_to_upper(int holder, int lower_root, Source& tar, ApplyOptions options) const;
   uint64_t become_image(int layer, std::string_view parent, Source& tar) const;
   uint64_t replace_root(int layer, Source& tar) const;
   uint64_t replace_upper(int layer, Source& tar) const;
@@ -446,8 +447,7 @@ void OverlayDriver::put(std::string_view id) {
 
 // --- applying ---
 
-uint64_t OverlayDriver::apply_to_tree(int root, Source& tar) const {
-  const ApplyOptions options{.id_maps = id_maps(), .through_overlay = false};
+uint64_t OverlayDriver::apply_to_tree(int root, Source& tar, const ApplyOptions& options) const {
   if (is_volatile_) return apply_layer(tar, root, options);
   WriteBehind write_behind(root);
   CountingSource counted(tar, [&](size_t bytes) { write_behind.wrote(bytes); });
@@ -458,29 +458,32 @@ uint64_t OverlayDriver::apply_to_tree(int root, Source& tar) const {
 
 // Applies through a mount of its own of <holder>/upper, which no one else sees and which ends with
 // it.
-uint64_t OverlayDriver::apply_to_upper(int holder, int lower_root, Source& tar) const {
+uint64_t OverlayDriver::apply_to_upper(int holder, int lower_root, Source& tar,
+                                       ApplyOptions options) const {
   const std::string holder_path = path_of(holder);
   const UniqueFd mount = mount_overlay({.lower = {path_of(lower_root)},
                                         .upper = holder_path + "/upper",
                                         .work = holder_path + "/work",
                                         .options = {kNoIndex}});
-  return apply_layer(tar, mount.get(), {.id_maps = id_maps(), .through_overlay = true});
+  options.through_overlay = true;
+  return apply_layer(tar, mount.get(), options);
 }
 
 // The content of a new layer: an image over an image, a container's upper over a container's.
 uint64_t OverlayDriver::fill_with_layer(int layer, std::string_view parent, Source& tar) const {
+  const ApplyOptions options{.id_maps = id_maps()};
   std::optional<IdLock> parent_lock = lock_parent(parent);
   const auto parent_root = open_parent_root(parent);
   if (!parent.empty() && !parent_root) {
     fill_layer(layer, parent);
     parent_lock.reset();
-    return apply_to_upper(layer, open_lower_root(layer).get(), tar);
+    return apply_to_upper(layer, open_lower_root(layer).get(), tar, options);
   }
   fill_layer(layer, "");
   const UniqueFd root = open_dir_at(layer, "root");
   if (parent_root) copy_tree(parent_root->get(), root.get(), CopyMode::link);
   parent_lock.reset();
-  return apply_to_tree(root.get(), tar);
+  return apply_to_tree(root.get(), tar, options);
 }
 
 uint64_t OverlayDriver::apply_diff(std::string_view id, std::string_view parent, Source& tar) {
@@ -507,7 +510,7 @@ uint64_t OverlayDriver::become_image(int layer, std::string_view parent, Source&
     if (!parent_root) fail(Code::not_found, "the parent {} is gone", parent);
     copy_tree(parent_root->get(), root.fd(), CopyMode::link);
   }
-  const uint64_t size = apply_to_tree(root.fd(), tar);
+  const uint64_t size = apply_to_tree(root.fd(), tar, whole_tar());
   sync_tree(root.fd());
   root.publish(layer, "root");  // the commit point
   sync_names(layer);
@@ -520,7 +523,7 @@ uint64_t OverlayDriver::replace_root(int layer, Source& tar) const {
   const UniqueFd old_root = open_dir_at(layer, "root");
   Staging root(layer, kOwnTmpRootPrefix);
   copy_tree(old_root.get(), root.fd(), CopyMode::link);
-  const uint64_t size = apply_to_tree(root.fd(), tar);
+  const uint64_t size = apply_to_tree(root.fd(), tar, whole_tar());
   sync_tree(root.fd());
   failpoint::point("overlay.replace_root.before_commit");
   exchange_at(layer, root.name(), layer, "root");  // the commit point
@@ -535,7 +538,7 @@ uint64_t OverlayDriver::replace_upper(int layer, Source& tar) const {
   make_owned_dir(holder.fd(), "work", 0700);
   copy_tree(open_dir_at(layer, "upper").get(), open_dir_at(holder.fd(), "upper").get(),
             CopyMode::link);
-  const uint64_t size = apply_to_upper(holder.fd(), open_lower_root(layer).get(), tar);
+  const uint64_t size = apply_to_upper(holder.fd(), open_lower_root(layer).get(), tar, whole_tar());
   sync_tree(holder.fd());
   failpoint::point("overlay.replace_upper.before_commit");
   exchange_at(holder.fd(), "upper", layer, "upper");  // the commit point

@@ -297,7 +297,7 @@ uint64_t SnapshotDriver::add_layer(std::string_view id, std::string_view parent,
   const RelPath name = parse_id(id);
   if (exists(id)) fail(Code::already_exists, "a layer has the id {} already", id);
   const std::optional<int64_t> below = ready_parent(parent);
-  OneLayer layer(store_, below, tar);
+  OneLayer layer(store_, below, blob_of(tar));
   Meta::Transaction transaction = store_.meta().write();
   if (below && find(transaction, parent).id != *below)
     fail(Code::not_found, "the parent {} was removed meanwhile", parent);
@@ -400,7 +400,9 @@ uint64_t SnapshotDriver::apply_diff(std::string_view id, std::string_view parent
       open_dir_at(store_.layout().snapshots(), Layout::snapshot_name(seen.id));
   if (DirReader(open_dir_at(directory.get(), kUpperName).get()).next())
     fail(Code::failed_precondition, "something was written to layer {}: apply to a new one", id);
-  OneLayer layer(store_, seen.parent, tar);
+  LayerBlob blob = blob_of(tar);
+  blob.needs_end_marker = true;
+  OneLayer layer(store_, seen.parent, std::move(blob));
   Meta::Transaction transaction = store_.meta().write();
   SnapshotRecord snapshot = find(transaction, id);  // as locked
   OrphanGuard orphans(store_.open_mark());

@@ -57,6 +57,8 @@ class Applier {
         throw;
       }
     }
+    if (options_.needs_end_marker && !reader_.has_end_marker())
+      fail(Code::corrupt, "the tar has no end: it is not whole");
     reader_.drain();
     writer_.finish();
     (void)remove_tree_at(root_, RelPath::parse(kAufsLinkDir));

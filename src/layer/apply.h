@@ -14,6 +14,8 @@ namespace veneer {
 struct ApplyOptions {
   IdMaps id_maps;                // ids in the tar -> ids on disk
   bool through_overlay = false;  // the root is an overlay mount, not a plain tree
+  // A tar without its end marker, which may be a part of one, is corrupt.
+  bool needs_end_marker = false;
 };
 
 // Applies the uncompressed layer `tar`, read to its end, to the tree in the open directory `root`,

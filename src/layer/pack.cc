@@ -116,7 +116,7 @@ void read_exactly(int fd, uint64_t offset, std::span<std::byte> buffer) {
 
 }  // namespace
 
-void read_layer_tree(Source& from, LayerTree& tree) {
+bool read_layer_tree(Source& from, LayerTree& tree) {
   tar::Reader reader(from);
   while (const tar::Entry* entry = reader.next()) {
     try {
@@ -128,15 +128,17 @@ void read_layer_tree(Source& from, LayerTree& tree) {
     }
   }
   reader.drain();
+  return reader.has_end_marker();
 }
 
 LayerTarInfo store_layer_tar(Source& from, int tar, LayerTree& tree) {
   LargeFileSink file(tar);
   TeeSource stored(from, file);
   HashingSource hashed(stored);
-  read_layer_tree(hashed, tree);
+  const bool has_end_marker = read_layer_tree(hashed, tree);
   file.finish();
-  return {.diff_id = hashed.digest(), .size_bytes = hashed.count()};
+  return {
+      .diff_id = hashed.digest(), .size_bytes = hashed.count(), .has_end_marker = has_end_marker};
 }
 
 Digest write_index(const LayerTree& tree, int tar, const LayerTarInfo& info, int index) {

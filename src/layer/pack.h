@@ -16,12 +16,13 @@
 namespace veneer {
 
 // Reads a whole tar, to the end of `from`, into `tree`. Throws Error that names the entry and its
-// offset.
-void read_layer_tree(Source& from, LayerTree& tree);
+// offset. False for a tar without its end marker, which layers may lack.
+bool read_layer_tree(Source& from, LayerTree& tree);
 
 struct LayerTarInfo {
   Digest diff_id;
   uint64_t size_bytes = 0;
+  bool has_end_marker = false;
 };
 
 // Copies the uncompressed stream `from` to the new file `tar` as it is read into `tree`: the

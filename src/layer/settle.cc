@@ -14,7 +14,7 @@ void adopt(StagedLayer& staged, const LowerView* lower) {
   if (staged.tree->adopt_lower(*lower)) return;
   staged.tree = std::make_unique<LayerTree>(lower);
   FileRangeSource source(staged.tar.get(), 0, staged.info.size_bytes);
-  read_layer_tree(source, *staged.tree);
+  (void)read_layer_tree(source, *staged.tree);
 }
 
 void settle_index(const StagedLayer& staged, int directory, bool is_durable,

@@ -20,34 +20,6 @@ constexpr std::string_view kPrefix = "/GraphDriver.";
 constexpr PathView kInitName = "init";
 constexpr PathView kNewInitName = "init.new";
 constexpr PathView kTornDir = "applying";
-// Two blocks of zeros.
-constexpr size_t kTarEndBytes = 1024;
-
-// Passes a layer tar on and wants its end, without which a part looks like a whole.
-class WholeTarSource final : public Source {
- public:
-  explicit WholeTarSource(Source& from) : from_(from) {}
-
-  Bytes next(Room room) override {
-    const Bytes got = from_.next(room);
-    if (got.empty()) {
-      is_at_end_ = true;
-      if (zeros_ < kTarEndBytes) fail(Code::corrupt, "the tar has no end: it is not whole");
-    }
-    const auto last = std::ranges::find_if(got.rbegin(), got.rend(),
-                                           [](std::byte byte) { return byte != std::byte{}; });
-    const auto tail = static_cast<size_t>(last - got.rbegin());
-    zeros_ = tail == got.size() ? zeros_ + tail : tail;
-    return got;
-  }
-  // All of it has come, whatever became of it.
-  bool is_at_end() const { return is_at_end_; }
-
- private:
-  Source& from_;
-  size_t zeros_ = 0;
-  bool is_at_end_ = false;
-};
 
 class Plugin {
  public:
@@ -161,14 +133,13 @@ uint64_t Plugin::apply_diff(const std::string& id, const std::string& parent, So
   if (!try_make_dir_at(torn_.get(), mark, 0700))
     fail(Code::failed_precondition,
          "an ApplyDiff of layer {} is under way or was cut off: remove the layer", id);
-  WholeTarSource tar(body);
   try {
-    const uint64_t size = driver->apply_diff(id, parent, tar);
+    const uint64_t size = driver->apply_diff(id, parent, body);
     (void)remove_tree_at(torn_.get(), mark);
     return size;
   } catch (const std::exception&) {
     // What comes in whole and is wrong is as wrong the next time; only a torn one leaves its mark.
-    if (!tar.is_at_end()) drain(body);  // throws if it is torn
+    drain(body);  // throws if it is torn
     (void)remove_tree_at(torn_.get(), mark);
     throw;
   }

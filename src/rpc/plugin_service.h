@@ -9,7 +9,8 @@
 //
 // Docker repeats a call whose connection breaks, ApplyDiff too, of whose body it then has only the
 // rest. So an ApplyDiff whose body broke off leaves a mark on its id, beside the Init, also when
-// the process dies; no other is taken for that id until it is removed. And a tar must have its end.
+// the process dies; no other is taken for that id until it is removed. And a tar must have its end
+// marker, whatever follows that.
 #pragma once
 
 #include <memory>

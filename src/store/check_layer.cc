@@ -157,7 +157,7 @@ void LayerCheck::read_tar() {
   PrefetchSource ahead(counted);
   HashingSource hashed(ahead);
   auto tree = std::make_unique<LayerTree>();
-  read_layer_tree(hashed, *tree);
+  (void)read_layer_tree(hashed, *tree);
   if (const Digest digest = hashed.digest(); digest != layer_.record.diff_id)
     fail(Code::corrupt, "its digest is {}", digest.str());
   tree_ = std::move(tree);
@@ -265,7 +265,7 @@ std::unique_ptr<LayerTree> tree_over(int tar, uint64_t size_bytes, const LowerVi
   const auto read = [&](const LowerNames* below) {
     auto tree = std::make_unique<LayerTree>(below);
     FileRangeSource source(tar, 0, size_bytes);
-    read_layer_tree(source, *tree);
+    (void)read_layer_tree(source, *tree);
     return tree;
   };
   std::unique_ptr<LayerTree> tree = read(nullptr);

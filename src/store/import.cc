@@ -75,7 +75,7 @@ StagedLayer stage_written(const LayerBlob& blob, int directory, bool is_durable)
   staged.info = {.diff_id = hashed.digest(), .size_bytes = hashed.count()};
   FileRangeSource source(staged.tar.get(), 0, staged.info.size_bytes);
   staged.tree = std::make_unique<LayerTree>();
-  read_layer_tree(source, *staged.tree);
+  staged.info.has_end_marker = read_layer_tree(source, *staged.tree);
   if (is_durable) sync_data(staged.tar.get());
   return staged;
 }
@@ -203,6 +203,8 @@ StagedLayer Import::Impl::read_blob(const Item& item, size_t index,
   StagedLayer staged = stage_layer(source, item.directory.get(), {.is_durable = is_durable()});
   if (blob.blob_size && count != *blob.blob_size)
     fail(Code::corrupt, "blob: has {} bytes, not {}", count, *blob.blob_size);
+  if (blob.needs_end_marker && !staged.info.has_end_marker)
+    fail(Code::corrupt, "the tar has no end: it is not whole");
   if (blob.diff_id && staged.info.diff_id != *blob.diff_id)
     fail(Code::corrupt, "uncompressed: the digest is {}, not {}", staged.info.diff_id.str(),
          blob.diff_id->str());
@@ -265,7 +267,7 @@ void Import::Impl::find_variant(Item& item, const LowerView& lower,
   const auto read_tree = [&](const LowerNames* below) {
     auto tree = std::make_unique<LayerTree>(below);
     FileRangeSource source(staged.tar.get(), 0, staged.info.size_bytes);
-    read_layer_tree(source, *tree);
+    (void)read_layer_tree(source, *tree);
     return tree;
   };
   staged.tree = read_tree(&lower);

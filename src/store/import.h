@@ -24,6 +24,7 @@ struct LayerBlob {
   std::optional<Digest> diff_id;  // verified; must be there for a layer to be found in the store
   std::optional<Digest> blob_digest;  // verified too
   std::optional<uint64_t> blob_size;
+  bool needs_end_marker = false;  // of the tar: without it, it may be a part of one
   // Called on another thread than the constructor's, at most once; its bytes may be compressed.
   std::function<std::unique_ptr<Source>()> open;
   // In place of `open`: writes the layer, uncompressed; called in the same way.

@@ -19,21 +19,18 @@ class BorrowedSource final : public Source {
   Source& from_;
 };
 
+}  // namespace
+
 LayerBlob blob_of(Source& tar) {
   LayerBlob blob;
   blob.open = [&tar] { return std::make_unique<BorrowedSource>(tar); };
   return blob;
 }
 
-}  // namespace
-
 OneLayer::OneLayer(Store& store, std::optional<int64_t> parent, LayerBlob blob)
     : import_(store, parent, {std::move(blob)}) {
   import_.stage();
 }
-
-OneLayer::OneLayer(Store& store, std::optional<int64_t> parent, Source& tar)
-    : OneLayer(store, parent, blob_of(tar)) {}
 
 std::optional<VariantRecord> OneLayer::publish(Meta::Transaction& transaction) {
   if (!import_.publish(transaction)) return std::nullopt;

@@ -7,15 +7,15 @@
 
 namespace veneer {
 
+// An uncompressed or compressed stream of which nothing is known; borrowed until it is staged.
+LayerBlob blob_of(Source& tar);
+
 // Stages at construction and publishes in the caller's transaction, as Import does for a chain.
 class OneLayer {
  public:
   // Reads, verifies, indexes and syncs the layer, unless the store has it. `parent` is the
   // committed snapshot that it will lie over. Throws what Import::stage() does.
   OneLayer(Store& store, std::optional<int64_t> parent, LayerBlob blob);
-  // The same for an uncompressed or compressed stream of which nothing is known; borrowed until the
-  // constructor returns.
-  OneLayer(Store& store, std::optional<int64_t> parent, Source& tar);
 
   // What a snapshot with this content has as its variant. None, with nothing done, if the store had
   // the layer and has it no longer: stage() again.

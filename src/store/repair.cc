@@ -78,7 +78,7 @@ StagedLayer Repair::read_good_tar(const LayerRecord& layer) const {
   FileRangeSource file(staged.tar.get(), 0, layer.tar_bytes);
   HashingSource hashed(file);
   try {
-    read_layer_tree(hashed, *staged.tree);
+    (void)read_layer_tree(hashed, *staged.tree);
   } catch (Error& error) {
     error.add_context("the tar");
     throw;

@@ -79,6 +79,7 @@ class Reader::Impl {
     while (!chunks_.take(limits::kLayerBytes).empty()) check_layer_size(0);
   }
 
+  bool has_end_marker() const { return has_end_marker_; }
   uint64_t offset() const { return chunks_.offset(); }
 
  private:
@@ -136,7 +137,8 @@ class Reader::Impl {
     begin_entry();
     while (read_block()) {
       if (!block_.verify()) {
-        if (read_block() && block_.verify())
+        has_end_marker_ = read_block();
+        if (has_end_marker_ && block_.verify())
           fail(Code::corrupt, "a lone block of zeros before a header");
         break;
       }
@@ -385,6 +387,7 @@ class Reader::Impl {
   uint64_t most_entries_;
   uint64_t entries_ = 0;
   bool is_at_end_ = false;
+  bool has_end_marker_ = false;
   Block block_;
   Entry entry_;
 
@@ -418,6 +421,10 @@ std::optional<Piece> Reader::read() {
 
 void Reader::drain() {
   impl_->drain();
+}
+
+bool Reader::has_end_marker() const {
+  return impl_->has_end_marker();
 }
 
 uint64_t Reader::offset() const {

@@ -63,6 +63,10 @@ class Reader {
   // bytes after the end blocks too.
   void drain();
 
+  // After next() has returned nullptr: whether two zero blocks have ended the archive, and not only
+  // the stream.
+  bool has_end_marker() const;
+
   // Bytes of the stream consumed so far.
   uint64_t offset() const;
 

@@ -241,7 +241,7 @@ std::unique_ptr<LayerTree> read_tree(Bytes tar, const veneer::LowerNames* lower)
   auto tree = std::make_unique<LayerTree>(lower);
   veneer::MemorySource source(tar);
   try {
-    veneer::read_layer_tree(source, *tree);
+    (void)veneer::read_layer_tree(source, *tree);
   } catch (const veneer::Error& error) {
     VENEER_CHECK(is_refusal(error));
     return nullptr;

@@ -397,7 +397,7 @@ class Stacked final : public Form {
     if (plain.depends_on_lower() && !plain.adopt_lower(lower)) {
       again = std::make_unique<LayerTree>(&lower);
       MemorySource second(std::as_bytes(std::span(bytes)));
-      read_layer_tree(second, *again);
+      (void)read_layer_tree(second, *again);
       tree = again.get();
     }
     // Adopting and reading again must come to the same.
@@ -446,7 +446,7 @@ class Stacked final : public Form {
                                      const LayerTarInfo& info, int tar, const std::string& bytes) {
     LayerTree again(&lower);
     MemorySource source(std::as_bytes(std::span(bytes)));
-    read_layer_tree(source, again);
+    (void)read_layer_tree(source, again);
     ASSERT_EQ(again.has_lower_links(), adopted.has_lower_links());
     EXPECT_EQ(again.lower_digest(), adopted.lower_digest());
     EXPECT_EQ(index_digest(again, tar, info), index_digest(adopted, tar, info));

@@ -63,8 +63,8 @@ class Answers {
     }
     const std::string key = "Content-Length: ";
     size_t size = 0;
-    const size_t at = answer.head.find(key) + key.size();
-    std::from_chars(&answer.head[at], answer.head.data() + answer.head.size(), size);
+    if (const size_t at = answer.head.find(key); at != std::string::npos)
+      std::from_chars(&answer.head[at + key.size()], answer.head.data() + answer.head.size(), size);
     while (buffer_.size() < size)
       if (!fill()) return answer;
     answer.body = take(size);
@@ -294,6 +294,43 @@ TEST_P(Plugin, ATornLayerLeavesNothing) {
     EXPECT_TRUE(answer.starts_with("{\"Err\":\"")) << part.size() << answer;
   }
   EXPECT_EQ(apply("base", "", tar), "{\"Size\":5}\n");
+}
+
+// What follows the end marker belongs to the layer, zeros or not; a marker in a file's content ends
+// nothing.
+TEST_P(Plugin, ATarMayGoOnAfterItsEnd) {
+  init();
+  call("Create", "base");
+  const std::string tar = layer() + std::string(700, 'x');
+  EXPECT_EQ(apply("base", "", tar), "{\"Size\":5}\n");
+  if (GetParam() == std::string("veneer")) {
+    send_text(connection_.get(), post("GraphDriver.Diff", R"({"ID":"base"})"));
+    EXPECT_EQ(answers_->next().body, tar);
+  }
+  call("Create", "c");
+  LayerTar zeros;
+  zeros.file("zeros", std::string(4096, '\0'));
+  const std::string open = zeros.bytes().substr(0, 512 + 4096);
+  EXPECT_TRUE(apply("c", "", open).contains("has no end"));
+  EXPECT_TRUE(apply("c", "", open + std::string(512, '\0')).contains("has no end"));
+  EXPECT_EQ(apply("c", "", zeros.bytes()), "{\"Size\":4096}\n");
+}
+
+// As curl does with a large body.
+TEST_P(Plugin, AClientMayWaitForTheBody) {
+  init();
+  call("Create", "base");
+  std::string head = apply_head("base", "");
+  head.insert(head.size() - 2, "Expect: 100-continue\r\n");
+  send_text(connection_.get(), head);
+  EXPECT_EQ(answers_->next().head, "HTTP/1.1 100 Continue\r\n\r\n");
+  EXPECT_EQ(ask(chunk(layer()) + chunk("")), "{\"Size\":5}\n");
+  // Also where the answer is an error before the body.
+  head.replace(head.find("id=base"), 7, "id=none");
+  send_text(connection_.get(), head);
+  EXPECT_EQ(answers_->next().head, "HTTP/1.1 100 Continue\r\n\r\n");
+  EXPECT_TRUE(ask(chunk(layer()) + chunk("")).starts_with("{\"Err\":\""));
+  EXPECT_EQ(call("Exists", "base"), "{\"Exists\":true}\n");
 }
 
 TEST_P(Plugin, ARestartedOneKnowsItsHome) {

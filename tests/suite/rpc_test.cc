@@ -407,7 +407,7 @@ class RpcKnown : public RpcStore {
     MemorySource source(std::as_bytes(std::span(bytes)));
     std::optional<int64_t> below;
     if (!parent.empty()) below = store().meta().read().maybe_snapshot("other", parent)->id;
-    OneLayer layer(store(), below, source);
+    OneLayer layer(store(), below, blob_of(source));
     Meta::Transaction transaction = store().meta().write();
     SnapshotRecord snapshot;
     snapshot.space = "other";
