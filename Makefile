@@ -37,7 +37,7 @@ test: ## every test, the clients' included (root)
 	tests/support/clients.sh
 	$(call run_tests,release)
 
-torture: release ## CUTS (500) power cuts on ext4, and as many on xfs (root)
+torture: release ## CUTS (500) power cuts on ext4, and as many on xfs and btrfs (root)
 	$(need_root)
 	scripts/install-deps test
 	VENEER=$(CURDIR)/build/release/bin/veneer CUTS=$(CUTS) \

@@ -7,7 +7,8 @@ cut=$(dirname "$(readlink -f "$0")")/../support/power_cut.py
 
 "$cut" ext4 "${CUTS:-20}"
 "$cut" xfs "${CUTS:-5}"
-for file_system in ext4 xfs; do
+"$cut" btrfs "${CUTS:-5}"
+for file_system in ext4 xfs btrfs; do
   status=0
   "$cut" "$file_system" 20 --volatile >/dev/null || status=$?
   [[ $status == 3 ]] && continue
