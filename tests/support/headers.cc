@@ -1,0 +1,1 @@
+// The headers that all tests have, compiled once: see cmake/veneer.cmake.
