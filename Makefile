@@ -82,6 +82,7 @@ install: release ## the programs, manuals and systemd unit below PREFIX (/usr/lo
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/man/man8' docs/man/*.8
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/veneer' docs/{containerd,docker}.md
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/systemd/system' contrib/veneerd.service
+	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/share/veneer' contrib/docker-driver-name
 	sed -i 's|/usr/local|$(PREFIX)|g' '$(DESTDIR)$(PREFIX)/lib/systemd/system/veneerd.service'
 
 clean: ## removes the build trees, and keeps the clients' root file systems
