@@ -98,6 +98,10 @@ AppliedLayer describe(Meta::Transaction& transaction, const Digest& diff_id, boo
   return {.diff_id = diff_id, .size_bytes = layer->tar_bytes, .was_read = was_read};
 }
 
+bool is_alone(const SnapshotInfo& target) {
+  return is_extracted_alone(target.name, target.parent, target.labels);
+}
+
 [[noreturn]] void fail_filled(const SnapshotRecord& target) {
   fail(Code::failed_precondition, "snapshot {} has its content already: {}", target.info.name,
        target.variant->diff_id.str());
@@ -154,6 +158,7 @@ AppliedLayer fill(Store& store, const SnapshotRecord& target, const ApplyJob& jo
   blob.open = [&] {
     return std::make_unique<StoppableSource>(blobs.open(job.layer.digest), blobs);
   };
+  blob.is_alone = is_alone(target.info);
   OneLayer layer(store, target.parent, std::move(blob));
   for (;;) {
     if (blobs.is_cancelled()) fail(Code::unavailable, "cancelled");
@@ -190,6 +195,7 @@ void attach_known_layer(Store& store, std::string_view space, std::string_view k
   LayerBlob blob;
   blob.diff_id = *diff_id;
   blob.open = []() -> std::unique_ptr<Source> { fail(Code::not_found, "it has gone"); };
+  blob.is_alone = is_alone(target->info);
   try {
     OneLayer layer(store, target->parent, std::move(blob));
     if (!publish(store, *target, layer)) return;

@@ -19,6 +19,12 @@ bool is_extraction(std::string_view key) {
   return key.substr(slash == std::string_view::npos ? 0 : slash + 1).starts_with(kExtractionKey);
 }
 
+bool is_extracted_alone(std::string_view key, std::string_view parent, const Labels& labels) {
+  if (!parent.empty()) return false;
+  return find_label(labels, kParentChainId) != nullptr ||
+         (find_label(labels, kSnapshotRef) != nullptr && is_extraction(key));
+}
+
 std::optional<std::string> maybe_extracted(Snapshotter& snapshotter, std::string_view parent,
                                            const Labels& labels) {
   const std::string* const wanted = find_label(labels, kSnapshotRef);
@@ -34,9 +40,8 @@ std::optional<std::string> maybe_extracted(Snapshotter& snapshotter, std::string
 
 std::vector<Mount> extraction_mounts(std::string_view key, std::string_view parent,
                                      const Labels& labels, std::vector<Mount> mounts) {
-  const bool is_alone = find_label(labels, kParentChainId) != nullptr ||
-                        (find_label(labels, kSnapshotRef) != nullptr && is_extraction(key));
-  if (!parent.empty() || !is_alone || mounts.size() != 1 || mounts[0].type != "bind") return mounts;
+  if (!is_extracted_alone(key, parent, labels) || mounts.size() != 1 || mounts[0].type != "bind")
+    return mounts;
   return {{.type = "overlay", .source = "overlay", .options = {"upperdir=" + mounts[0].source}}};
 }
 

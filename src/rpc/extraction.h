@@ -22,6 +22,11 @@ inline constexpr std::string_view kParentChainId = "containerd.io/snapshot/paren
 // BuildKit.
 bool is_extraction(std::string_view key);
 
+// Whether such a snapshot is to take a layer without those below it, which it gets when it is
+// committed. containerd 2.2 has no label that says so: there every extraction without a parent
+// counts.
+bool is_extracted_alone(std::string_view key, std::string_view parent, const Labels& labels);
+
 // The committed snapshot that somebody else's extraction of the same layer over the same parent
 // has left: containerd, when told that it exists, looks for it by its label and adopts it, in
 // another namespace too. Nothing if the labels do not ask, or there is none.
@@ -31,8 +36,7 @@ std::optional<std::string> maybe_extracted(Snapshotter& snapshotter, std::string
 // The mounts to answer such a Prepare with. A layer that is extracted without the ones below it
 // gets an overlay of nothing but an upper directory: containerd writes into that, whiteouts as
 // overlayfs has them, and mounts nothing; over a bind mount it would carry out deletions, in an
-// empty directory, and lose them. containerd 2.2 has no label for it, so every extraction without a
-// parent counts; all versions since 1.2 can do it.
+// empty directory, and lose them. All versions since 1.2 can do it.
 std::vector<Mount> extraction_mounts(std::string_view key, std::string_view parent,
                                      const Labels& labels, std::vector<Mount> mounts);
 

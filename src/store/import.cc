@@ -109,6 +109,7 @@ struct Import::Impl {
   StagedLayer read_blob(const Item& item, size_t index, const std::stop_token& stop) const;
   void settle_item(size_t index);
   void settle(Item& item, const LowerView* lower, const Digest& chain_below) const;
+  void leave_unsettled(Item& item) const;
   void find_variant(Item& item, const LowerView& lower, const Digest& chain_below) const;
 
   View view_below(size_t index);
@@ -230,6 +231,7 @@ void Import::Impl::stage_item(size_t index, const std::stop_token& stop) {
 }
 
 void Import::Impl::settle(Item& item, const LowerView* lower, const Digest& chain_below) const {
+  if (item.blob.is_alone && item.staged.tree->has_lower_links()) return leave_unsettled(item);
   const int directory = item.directory.get();
   const SettledLayer settled = settle_layer(
       item.staged, directory, lower, {.form = to_layer_form(form), .is_durable = is_durable()});
@@ -255,6 +257,20 @@ void Import::Impl::settle(Item& item, const LowerView* lower, const Digest& chai
   item.is_settled = true;
 }
 
+// The tar alone is kept; it is looked at again when the layers below are known.
+void Import::Impl::leave_unsettled(Item& item) const {
+  const RelPath name = RelPath::parse_name(kUnsettledTree, "variant");
+  make_dir_at(item.directory.get(), name, 0755);
+  VariantRecord& variant = item.new_variant;
+  variant.diff_id = item.staged.info.diff_id;
+  variant.form = Form::directory;
+  variant.name = kUnsettledTree;
+  variant.usage = measure_tree(open_dir_at(item.directory.get(), name).get());
+  if (is_durable()) sync_fd(item.directory.get());
+  item.staged = {};
+  item.is_settled = true;
+}
+
 // A layer that the store has, over other lower layers, perhaps. Its tar tells which variant that
 // takes; the store may have it.
 void Import::Impl::find_variant(Item& item, const LowerView& lower,
@@ -270,7 +286,8 @@ void Import::Impl::find_variant(Item& item, const LowerView& lower,
     (void)read_layer_tree(source, *tree);
     return tree;
   };
-  staged.tree = read_tree(&lower);
+  if (item.blob.is_alone) staged.tree = read_tree(nullptr);
+  if (!staged.tree || !staged.tree->has_lower_links()) staged.tree = read_tree(&lower);
   VariantKey key{.form = form,
                  .has_lower_links = staged.tree->has_lower_links(),
                  .lower = staged.tree->lower_digest()};

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/digest.h"
@@ -19,6 +20,10 @@
 #include "stream/stream.h"
 
 namespace veneer {
+
+// The variant of a layer with hard links to files of lower layers that nobody knows yet: an empty
+// directory, in the place of what it would be over no layer at all, where such links are broken.
+inline constexpr std::string_view kUnsettledTree = "fs.0000000000000000";
 
 struct LayerBlob {
   std::optional<Digest> diff_id;  // verified; must be there for a layer to be found in the store
@@ -29,6 +34,9 @@ struct LayerBlob {
   std::function<std::unique_ptr<Source>()> open;
   // In place of `open`: writes the layer, uncompressed; called in the same way.
   std::function<void(Sink&)> write;
+  // The layers below come later: links into them are no error, the variant is kUnsettledTree then.
+  // For a single layer over nothing.
+  bool is_alone = false;
 };
 
 // Called from several threads.

@@ -126,7 +126,7 @@ class LocalSnapshotter final : public Snapshotter {
   Committable require_committable(Meta::Transaction& transaction, std::string_view name,
                                   std::string_view key, const CommitOptions& options) const;
   Usage settle(const SnapshotRecord& active) const;
-  std::optional<OneLayer> maybe_repack(const Committable& rebased) const;
+  std::optional<OneLayer> maybe_repack(const Committable& committed) const;
 
   Store& store_;
   std::string space_;
@@ -206,10 +206,12 @@ Usage LocalSnapshotter::settle(const SnapshotRecord& active) const {
 }
 
 // What a layer shows may depend on those below it: one that was made over nothing is looked at
-// again over the parent that it gets only now. Nothing for all others.
-std::optional<OneLayer> LocalSnapshotter::maybe_repack(const Committable& rebased) const {
-  const SnapshotRecord& active = rebased.snapshot;
-  if (!rebased.is_rebased || !active.variant) return std::nullopt;
+// again over the parent that it gets only now, or over none, if it cannot be without. Nothing for
+// all others.
+std::optional<OneLayer> LocalSnapshotter::maybe_repack(const Committable& committed) const {
+  const SnapshotRecord& active = committed.snapshot;
+  if (!active.variant) return std::nullopt;
+  if (!committed.is_rebased && active.variant->name != kUnsettledTree) return std::nullopt;
   const auto layer = store_.meta().read().maybe_layer(active.variant->diff_id);
   if (!layer || !layer->depends_on_lower) return std::nullopt;
   LayerBlob blob;

@@ -1,192 +1,12 @@
-// The differ through a real socket, over a real store and a content store that is a server too:
-// blobs of all media types, layers that are there already, what must not be applied, cancellation;
-// and layers written, compressed and labelled.
-#include <gtest/gtest.h>
-
-#include <future>
-
+// The differ: blobs of all media types, layers that are there already, what must not be applied,
+// cancellation; and layers written, compressed and labelled.
+#include "tests/suite/rpc_diff.h"
 #include "base/failpoint.h"
-#include "rpc/apply_layer.h"
-#include "rpc/diff_service.h"
 #include "rpc/extraction.h"
-#include "rpc/media_types.h"
-#include "rpc/test_content.h"
-#include "store/store.h"
-#include "stream/compressing_sink.h"
-#include "tests/suite/snapshotter_suite.h"
-#include "tests/support/layer_tar.h"
-#include "tests/support/tree.h"
+#include "store/check.h"
 
-namespace veneer {
+namespace veneer::test {
 namespace {
-
-using grpc::StatusCode;
-using test::ClientMount;
-using test::DiffAnswer;
-using test::LayerTar;
-
-const Log kSilent;
-constexpr std::string_view kSpace = "containerd";
-constexpr const char* kNamespace = "k8s.io";
-constexpr const char* kDockerTar = "application/vnd.docker.image.rootfs.diff.tar";
-constexpr const char* kOciZstd = "application/vnd.oci.image.layer.v1.tar+zstd";
-const std::string kGzip(kLayerTarGzip);
-const std::string kTar(kLayerTar);
-const std::string kLabel(kUncompressedLabel);
-
-std::string compress(const std::string& bytes, Compression compression) {
-  StringSink sink;
-  CompressingSink compressed(compression, sink);
-  compressed.write(std::as_bytes(std::span(bytes)));
-  compressed.finish();
-  return sink.text();
-}
-
-std::string decompress(const std::string& bytes) {
-  MemorySource source(std::as_bytes(std::span(bytes)));
-  DecompressingSource plain(source);
-  return read_all(plain, 1 << 30, "layer");
-}
-
-// With bytes after its end, which count for the digest.
-std::string base_tar() {
-  LayerTar tar;
-  tar.dir("./", {.mode = 0751}).dir("d").file("d/one", "1").file("f", "base");
-  return tar.bytes() + std::string(4096, '\0');
-}
-
-std::string top_tar() {
-  LayerTar tar;
-  tar.whiteout("d/one").file("f", "top").file("g", "new", {.mode = 0600, .uid = 7, .gid = 8});
-  return tar.bytes();
-}
-
-// Some megabytes that do not shrink, so that a call can be met in the middle.
-std::string large_tar() {
-  std::string data(4 << 20, '\0');
-  uint32_t state = 1;
-  for (char& byte : data) byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
-  LayerTar tar;
-  tar.file("large", data);
-  return tar.bytes();
-}
-
-struct Blob {
-  Digest digest;
-  std::string media_type;
-  size_t size = 0;
-  std::map<std::string, std::string> annotations = {};
-};
-
-class RpcDiff : public testing::Test {
- protected:
-  RpcDiff() { serve({.space = std::string(kSpace), .containerd = path("ctd.sock")}); }
-
-  std::string path(const std::string& name) const { return scratch_.path() + "/" + name; }
-  void serve(DiffServiceOptions options) {
-    server_.reset();
-    const std::string socket = path(fmt::format("veneer{}.sock", ++servers_));
-    server_.emplace(socket, std::vector{make_diff_service(store_, std::move(options), kSilent)});
-    differ_.emplace(socket);
-  }
-
-  Blob add_blob(const std::string& bytes, const std::string& media_type,
-                const Labels& labels = {}) {
-    return {.digest = containerd_.add(kNamespace, bytes, labels),
-            .media_type = media_type,
-            .size = bytes.size()};
-  }
-
-  static containerd::services::diff::v1::ApplyRequest apply_request(
-      const Blob& blob, const std::vector<Mount>& mounts) {
-    containerd::services::diff::v1::ApplyRequest request;
-    request.mutable_diff()->set_media_type(blob.media_type);
-    request.mutable_diff()->set_digest(blob.digest.str());
-    request.mutable_diff()->set_size(static_cast<int64_t>(blob.size));
-    request.mutable_diff()->mutable_annotations()->insert(blob.annotations.begin(),
-                                                          blob.annotations.end());
-    to_proto(mounts, *request.mutable_mounts());
-    return request;
-  }
-  DiffAnswer apply(const Blob& blob, const std::vector<Mount>& mounts,
-                   const char* space = kNamespace) {
-    return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", space}});
-  }
-
-  // An Apply that waits for its blob, until `context` is cancelled.
-  std::future<DiffAnswer> apply_held(const Blob& blob, const std::vector<Mount>& mounts,
-                                     grpc::ClientContext& context) {
-    containerd_.hold_reads();
-    auto answer = std::async(std::launch::async, [=, this, &context] {
-      return differ_->apply(apply_request(blob, mounts), {{"containerd-namespace", kNamespace}},
-                            context);
-    });
-    containerd_.wait_until_held();
-    return answer;
-  }
-
-  // What an unpacker does for each layer.
-  DiffAnswer unpack(const Blob& blob, const std::string& name, const std::string& parent) {
-    const auto mounts = snapshots_->prepare("extract " + name, parent, {});
-    DiffAnswer answer = apply(blob, mounts);
-    if (answer.code == StatusCode::OK) snapshots_->commit(name, "extract " + name, {});
-    return answer;
-  }
-
-  containerd::services::diff::v1::DiffRequest diff_request(const std::vector<Mount>& left,
-                                                           const std::vector<Mount>& right,
-                                                           const std::string& media_type) {
-    containerd::services::diff::v1::DiffRequest request;
-    to_proto(left, *request.mutable_left());
-    to_proto(right, *request.mutable_right());
-    request.set_media_type(media_type);
-    return request;
-  }
-  DiffAnswer diff(const containerd::services::diff::v1::DiffRequest& request,
-                  test::RemoteDiffer::Headers headers = {}) {
-    headers.emplace("containerd-namespace", kNamespace);
-    return differ_->diff(request, headers);
-  }
-
-  // A container over a committed snapshot, with a change.
-  std::vector<Mount> start(const std::string& key, const std::string& parent,
-                           const std::string& file = "mine") {
-    const auto mounts = snapshots_->prepare(key, parent, {});
-    const ClientMount mounted = mount(mounts);
-    write_file_at(mounted.dir(), RelPath::parse(file), "written", 0640);
-    return mounts;
-  }
-
-  ClientMount mount(const std::vector<Mount>& mounts) {
-    return {mounts, path(fmt::format("mount-{}", next_++))};
-  }
-  std::map<std::string, std::string> tree(const std::string& name,
-                                          const test::Describe& what = {}) {
-    const std::string key = fmt::format("look-{}", next_++);
-    const auto mounts = snapshots_->view(key, name, {});
-    auto lines = test::describe_tree(mount(mounts).dir(), what);
-    snapshots_->remove(key);
-    return lines;
-  }
-  std::string names(const std::string& name) {
-    const std::string key = fmt::format("look-{}", next_++);
-    const auto mounts = snapshots_->view(key, name, {});
-    std::string text = test::names_of(mount(mounts).dir());
-    snapshots_->remove(key);
-    return text;
-  }
-  size_t count_layers() { return list_dir(store_.layout().layers()).size(); }
-  size_t count_staging() { return list_dir(store_.layout().staging()).size(); }
-
-  test::Scratch scratch_;
-  test::FakeContainerd containerd_{path("ctd.sock")};
-  Store store_{{.root = path("root"), .run = path("run"), .is_volatile = false, .form = {}}};
-  std::unique_ptr<Snapshotter> snapshots_ = open_snapshotter(store_, kSpace);
-  std::optional<RpcServer> server_;
-  std::optional<test::RemoteDiffer> differ_;
-  int servers_ = 0;
-  int next_ = 0;
-};
 
 // --- applying ---
 
@@ -369,18 +189,80 @@ TEST_F(RpcDiff, ALayerExtractedAloneTakesAfterItsParent) {
   EXPECT_EQ(names("alone"), "d d/new lib lib/so");
 }
 
-// A link to what only the parent has needs the parent: without it nothing is made, in turn it is.
-TEST_F(RpcDiff, ALinkIntoTheParentNeedsIt) {
+// Hard links to files that only the parent has: they are made when the parent comes, by every way
+// that a layer extracted alone comes in. The labels are those of containerd 2.2, then 2.3,
+// then 2.4.
+TEST_F(RpcDiff, ALayerExtractedAloneMayLinkIntoItsParent) {
   LayerTar top;
-  top.hard_link("linked", "f");
+  top.hard_link("linked", "f").dir("e").hard_link("e/again", "d/one").file("own", "1");
+  const std::string tar = top.bytes();
+  const Blob blob = add_blob(compress(tar, Compression::gzip), kGzip);
+  const std::string diff_id = Sha256::of(tar).str();
+  Labels labels{{std::string(kSnapshotRef), "sha256:top"}};
+  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
+  const std::string extra[] = {"", std::string(kParentChainId), std::string(kDiffIdLabel)};
+  for (size_t number = 0; number < std::size(extra); ++number) {
+    SCOPED_TRACE(number);
+    if (!extra[number].empty()) labels[extra[number]] = diff_id;
+    const std::string key = fmt::format("default/{}/extract-1 sha256:top", number);
+    const std::string name = fmt::format("top-{}", number);
+    const auto mounts = extraction_mounts(key, "", labels, snapshots_->prepare(key, "", labels));
+    const DiffAnswer answer = apply(blob, mounts);
+    ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
+    EXPECT_EQ(answer.digest, diff_id);
+    EXPECT_EQ(apply(blob, mounts).digest, diff_id);
+    EXPECT_TRUE(check_store(store_, {}).damages.empty());
+    snapshots_->commit(name, key, {.labels = labels, .parent = "base"});
+    EXPECT_EQ(names(name), "d d/one e e/again f linked own");
+    const ClientMount mounted = mount(snapshots_->view(name + " view", name, {}));
+    EXPECT_EQ(read_file_at(mounted.dir(), "linked", 10), "base");
+    EXPECT_TRUE(check_store(store_, {}).damages.empty());
+  }
+  // Staged without being asked for: the store has the layer.
+  const std::string key = "default/9/extract-1 sha256:top";
+  (void)snapshots_->prepare(key, "", labels);
+  attach_known_layer(store_, kSpace, key);
+  EXPECT_NE(snapshots_->mounts(key)[0].type, "bind");
+  snapshots_->commit("top-9", key, {.labels = labels, .parent = "base"});
+  ASSERT_EQ(unpack(blob, "in turn", "base").code, StatusCode::OK);
+  for (const char* const name : {"top-0", "top-2", "top-9"}) {
+    EXPECT_EQ(tree(name), tree("in turn")) << name;
+    EXPECT_EQ(snapshots_->usage(name), snapshots_->usage("in turn")) << name;
+  }
+  EXPECT_EQ(count_layers(), 2u);
+  EXPECT_EQ(count_staging(), 0u);
+}
+
+// A link that goes nowhere is found when it is sure that there is nothing: at the commit if the
+// layer may have a parent, else at once. The snapshot can be removed then.
+TEST_F(RpcDiff, ALinkThatGoesNowhereIsRefused) {
+  LayerTar top;
+  top.hard_link("linked", "missing");
   const Blob blob = add_blob(top.bytes(), kTar);
-  const DiffAnswer alone = apply(blob, snapshots_->prepare("extract-1", "", {}));
-  EXPECT_EQ(alone.code, StatusCode::DATA_LOSS);
-  EXPECT_TRUE(alone.message.contains("a hard link to \"f\"")) << alone.message;
+  const auto expect_refused = [&](const std::string& message) {
+    EXPECT_TRUE(message.contains("a hard link to \"missing\"")) << message;
+  };
+  const DiffAnswer at_once = apply(blob, snapshots_->prepare("extract-1", "", {}));
+  EXPECT_EQ(at_once.code, StatusCode::DATA_LOSS);
+  expect_refused(at_once.message);
   snapshots_->remove("extract-1");
   ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
-  ASSERT_EQ(unpack(blob, "top", "base").code, StatusCode::OK);
-  EXPECT_EQ(names("top"), "d d/one f linked");
+  for (const std::optional<std::string>& parent :
+       {std::optional<std::string>(), std::optional<std::string>("base")}) {
+    const Labels labels{{std::string(kSnapshotRef), "sha256:top"}};
+    const auto mounts =
+        extraction_mounts("extract-2", "", labels, snapshots_->prepare("extract-2", "", labels));
+    ASSERT_EQ(apply(blob, mounts).code, StatusCode::OK);
+    try {
+      snapshots_->commit("top", "extract-2", {.labels = labels, .parent = parent});
+      ADD_FAILURE() << "it is committed";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::corrupt);
+      expect_refused(error.message());
+    }
+    snapshots_->remove("extract-2");
+    EXPECT_EQ(count_layers(), 1u);
+  }
 }
 
 // --- what is not applied ---
@@ -436,7 +318,7 @@ TEST_F(RpcDiff, LeavesToOthersWhatItCannotDo) {
 TEST_F(RpcDiff, LeavesToOthersWhatWasWrittenTo) {
   const auto mounts = start("extract", "");
   EXPECT_EQ(apply(add_blob(base_tar(), kTar), mounts).code, StatusCode::UNIMPLEMENTED);
-  EXPECT_EQ(test::names_of(mount(mounts).dir()), "mine");
+  EXPECT_EQ(names_of(mount(mounts).dir()), "mine");
 }
 
 // A container whose files are restored, over an image, goes on with them: nothing of it may be
@@ -450,7 +332,7 @@ TEST_F(RpcDiff, LeavesToOthersWhatIsForMoreThanALayer) {
     EXPECT_EQ(snapshots_->mounts(key), mounts) << key;
     const ClientMount mounted = mount(mounts);
     write_file_at(mounted.dir(), RelPath::parse("mine"), "written", 0640);
-    EXPECT_EQ(test::names_of(mounted.dir()), "d d/one f mine") << key;
+    EXPECT_EQ(names_of(mounted.dir()), "d d/one f mine") << key;
   }
   for (const char* const key : {"n/7/extract-1 sha256:00", "n/8/extract-1-docker.io/library/a:b"})
     EXPECT_EQ(apply(blob, snapshots_->prepare(key, "base", {})).code, StatusCode::OK) << key;
@@ -603,7 +485,7 @@ TEST_F(RpcDiff, WithoutContainerdACallFailsAndTheNextOneWorks) {
   const Blob blob = add_blob(base_tar(), kTar);
   const auto mounts = snapshots_->prepare("extract", "", {});
   EXPECT_EQ(apply(blob, mounts).code, StatusCode::UNAVAILABLE);
-  test::FakeContainerd late(path("late.sock"));
+  FakeContainerd late(path("late.sock"));
   (void)late.add(kNamespace, base_tar());
   DiffAnswer answer;
   for (int attempt = 0; attempt < 100; ++attempt) {
@@ -632,7 +514,7 @@ TEST_F(RpcDiff, WritesWhatAContainerChanged) {
     const DiffAnswer answer = diff(request);
     ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
     EXPECT_EQ(answer.media_type, expected);
-    const test::FakeBlob blob = containerd_.blobs(kNamespace).at(answer.digest);
+    const FakeBlob blob = containerd_.blobs(kNamespace).at(answer.digest);
     EXPECT_EQ(blob.bytes.size(), answer.size);
     EXPECT_EQ(sniff_compression(std::as_bytes(std::span(blob.bytes))), compression);
     const std::string tar = decompress(blob.bytes);
@@ -654,8 +536,7 @@ TEST_F(RpcDiff, WhatItWroteCanBeApplied) {
                   .media_type = written.media_type,
                   .size = written.size};
   ASSERT_EQ(unpack(blob, "image", "base").code, StatusCode::OK);
-  EXPECT_EQ(tree("image", {.times = false}),
-            test::describe_tree(mount(right).dir(), {.times = false}));
+  EXPECT_EQ(tree("image", {.times = false}), describe_tree(mount(right).dir(), {.times = false}));
 }
 
 TEST_F(RpcDiff, TheRefAndTheLeaseAreThoseOfTheClient) {
@@ -682,7 +563,7 @@ TEST_F(RpcDiff, WhatIsThereAlreadyIsLabelled) {
   const auto request = diff_request(snapshots_->view("nothing", "", {}), right, kGzip);
   const DiffAnswer first = diff(request);
   ASSERT_EQ(first.code, StatusCode::OK) << first.message;
-  const test::FakeBlob blob = containerd_.blobs(kNamespace).at(first.digest);
+  const FakeBlob blob = containerd_.blobs(kNamespace).at(first.digest);
   (void)containerd_.add(kNamespace, blob.bytes, {{"older", "label"}});
   const DiffAnswer second = diff(request);
   ASSERT_EQ(second.code, StatusCode::OK) << second.message;
@@ -788,4 +669,4 @@ TEST_F(RpcDiff, WhatCannotBeWrittenIsNotHalfThere) {
 }
 
 }  // namespace
-}  // namespace veneer
+}  // namespace veneer::test
