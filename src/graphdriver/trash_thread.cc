@@ -1,8 +1,16 @@
 #include "graphdriver/trash_thread.h"
 
+#include <chrono>
+
 #include "base/error.h"
 
 namespace veneer {
+
+namespace {
+
+constexpr std::chrono::milliseconds kPause(100);
+
+}  // namespace
 
 TrashThread::~TrashThread() {
   {
@@ -27,6 +35,8 @@ void TrashThread::run() {
   for (;;) {
     changed_.wait(lock, [this] { return is_wanted_ || is_ending_; });
     if (!is_wanted_) return;
+    // Removals come in bursts, and the next ones should not wait for the deletion of the first.
+    changed_.wait_for(lock, kPause, [this] { return is_ending_; });
     is_wanted_ = false;
     lock.unlock();
     try {

@@ -17,8 +17,8 @@ class TrashThread {
   // Waits until all is deleted that wake() was called for.
   ~TrashThread();
 
-  // Returns at once. The first call makes the thread. What cannot be deleted stays, for the next
-  // time or for empty_trash() to complain of.
+  // Returns at once; the deletion begins a moment later. The first call makes the thread. What
+  // cannot be deleted stays, for the next time or for empty_trash() to complain of.
   void wake();
 
  private:
