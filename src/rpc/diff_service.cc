@@ -8,6 +8,7 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "rpc/apply_layer.h"
+#include "rpc/calls.h"
 #include "rpc/content_client.h"
 #include "rpc/convert.h"
 #include "rpc/guarded.h"
@@ -101,26 +102,34 @@ void cancellable(const ServerContext& call, Body&& body) {
   }
 }
 
-class DiffService final : public pb::Diff::Service {
+class DiffService final : public CallService {
  public:
   DiffService(Store& store, DiffServiceOptions options, const Observer& observer)
       : store_(store), options_(std::move(options)), observer_(observer) {
     if (!options_.containerd.empty()) client_.emplace(options_.containerd);
   }
 
-  Status Apply(ServerContext* call, const pb::ApplyRequest* request,
-               pb::ApplyResponse* response) override {
-    const auto body = [&] { apply(*call, *request, *response->mutable_applied()); };
-    return guarded(observer_, "Apply", request->diff().digest(), [&] { cancellable(*call, body); });
-  }
-
-  Status Diff(ServerContext* call, const pb::DiffRequest* request,
-              pb::DiffResponse* response) override {
-    const auto body = [&] { diff(*call, *request, *response->mutable_diff()); };
-    return guarded(observer_, "Diff", request->ref(), [&] { cancellable(*call, body); });
+  grpc::Service& service() override { return service_; }
+  void listen(CallQueue& queue) override {
+    answer_unary(queue, service_, &Async::RequestApply, this, &DiffService::answer_apply);
+    answer_unary(queue, service_, &Async::RequestDiff, this, &DiffService::answer_diff);
   }
 
  private:
+  using Async = pb::Diff::AsyncService;
+
+  Status answer_apply(const ServerContext& call, const pb::ApplyRequest& request,
+                      pb::ApplyResponse& response) {
+    const auto body = [&] { apply(call, request, *response.mutable_applied()); };
+    return guarded(observer_, "Apply", request.diff().digest(), [&] { cancellable(call, body); });
+  }
+
+  Status answer_diff(const ServerContext& call, const pb::DiffRequest& request,
+                     pb::DiffResponse& response) {
+    const auto body = [&] { diff(call, request, *response.mutable_diff()); };
+    return guarded(observer_, "Diff", request.ref(), [&] { cancellable(call, body); });
+  }
+
   // `sync_fs` asks for what is always so, unless the store is a volatile one.
   void apply(const ServerContext& call, const pb::ApplyRequest& request,
              containerd::types::Descriptor& applied) {
@@ -164,6 +173,7 @@ class DiffService final : public pb::Diff::Service {
   DiffServiceOptions options_;
   const Observer observer_;
   std::optional<ContentClient> client_;
+  Async service_;
 };
 
 }  // namespace

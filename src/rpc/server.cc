@@ -1,14 +1,16 @@
 #include "rpc/server.h"
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/resource_quota.h>
 #include <sys/stat.h>
 
 #include <cctype>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "rpc/calls.h"
+#include "rpc/polling.h"
+#include "rpc/proto/health.grpc.pb.h"
 #include "rpc/socket.h"
 
 namespace veneer {
@@ -17,9 +19,6 @@ namespace {
 
 // What containerd's own server takes and its clients send at most.
 constexpr int kMessageBytes = 16 << 20;
-// Each call has a thread while it runs, so that a slow one is in nobody's way. Calls beyond these
-// are answered resource_exhausted.
-constexpr int kThreads = 512;
 constexpr std::string_view kScheme = "unix://";
 
 // A file that is made meanwhile has none of these bits, and bind(2) has no other way to be told.
@@ -34,35 +33,60 @@ class Umask {
   mode_t before_;
 };
 
+// Of the process: it is there, so it serves. gRPC's own would have threads that take part in
+// polling, and so in every call.
+class HealthService final : public CallService {
+ public:
+  grpc::Service& service() override { return service_; }
+  void listen(CallQueue& queue) override {
+    answer_unary(queue, service_, &Async::RequestCheck, this, &HealthService::check);
+  }
+
+ private:
+  using Async = grpc::health::v1::Health::AsyncService;
+
+  grpc::Status check(const grpc::ServerContext&,
+                     const grpc::health::v1::HealthCheckRequest& request,
+                     grpc::health::v1::HealthCheckResponse& response) {
+    if (!request.service().empty()) return {grpc::StatusCode::NOT_FOUND, "unknown service"};
+    response.set_status(grpc::health::v1::HealthCheckResponse::SERVING);
+    return grpc::Status::OK;
+  }
+
+  Async service_;
+};
+
 }  // namespace
 
 struct RpcServer::State {
   State(const std::string& path, std::vector<RpcService> services_given)
-      : place(path), services(std::move(services_given)) {}
+      : place(path), services(std::move(services_given)) {
+    services.push_back(std::make_shared<HealthService>());
+  }
   SocketPlace place;
   std::vector<RpcService> services;
+  std::optional<CallQueue> queue;
   std::unique_ptr<grpc::Server> server;
+  std::optional<Polling> polling;
 };
 
 RpcServer::RpcServer(const std::string& path, std::vector<RpcService> services)
     : state_(std::make_unique<State>(path, std::move(services))) {
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
-  grpc::ResourceQuota quota("calls");
-  builder.SetResourceQuota(quota.SetMaxThreads(kThreads));
   builder.SetMaxReceiveMessageSize(kMessageBytes);
   builder.SetMaxSendMessageSize(kMessageBytes);
-  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
-  // A thread that waits for the next call is there before it comes.
-  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 2);
-  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 16);
   int is_bound = 0;
   builder.AddListeningPort(socket_address(path), grpc::InsecureServerCredentials(), &is_bound);
-  for (const RpcService& service : state_->services) builder.RegisterService(service.get());
-  const Umask umask(0177);
-  state_->server = builder.BuildAndStart();
+  for (const RpcService& service : state_->services) builder.RegisterService(&service->service());
+  state_->queue.emplace(builder.AddCompletionQueue());
+  {
+    const Umask umask(0177);
+    state_->server = builder.BuildAndStart();
+  }
   if (state_->server == nullptr || is_bound == 0)
     fail(Code::unavailable, "cannot listen on {}", path);
+  for (const RpcService& service : state_->services) service->listen(*state_->queue);
+  state_->polling.emplace(state_->queue->get());
 }
 
 RpcServer::~RpcServer() {
@@ -73,6 +97,9 @@ void RpcServer::drain(std::chrono::milliseconds patience) {
   if (state_->server == nullptr) return;
   state_->server->Shutdown(std::chrono::system_clock::now() + patience);
   state_->server->Wait();
+  state_->queue->wait_until_unused();  // by handlers of calls that were cancelled, too
+  state_->queue->get().Shutdown();
+  state_->polling.reset();
   state_->server.reset();
 }
 

@@ -6,14 +6,12 @@
 #include <string>
 #include <vector>
 
-namespace grpc {
-class Service;
-}
-
 namespace veneer {
 
+class CallService;
+
 // A service to be registered; made by make_<name>_service().
-using RpcService = std::shared_ptr<grpc::Service>;
+using RpcService = std::shared_ptr<CallService>;
 
 class RpcServer {
  public:

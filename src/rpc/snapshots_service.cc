@@ -1,12 +1,11 @@
 #include "rpc/snapshots_service.h"
 
-#include <grpcpp/server_context.h>
-
 #include <charconv>
 #include <utility>
 
 #include "base/error.h"
 #include "rpc/apply_layer.h"
+#include "rpc/calls.h"
 #include "rpc/convert.h"
 #include "rpc/extraction.h"
 #include "rpc/guarded.h"
@@ -38,93 +37,97 @@ void require_no_limit(const Labels& labels) {
        kMaxSize);
 }
 
-class SnapshotsService final : public pb::Snapshots::Service {
+class SnapshotsService final : public CallService {
  public:
   SnapshotsService(Snapshotter& snapshotter, SnapshotsOptions options, const Observer& observer)
       : snapshotter_(snapshotter), options_(std::move(options)), observer_(observer) {}
 
-  Status Prepare(ServerContext*, const pb::PrepareSnapshotRequest* request,
-                 pb::PrepareSnapshotResponse* response) override {
-    return guarded(observer_, "Prepare", request->key(), [&] {
-      const Labels labels = from_proto(request->labels());
+  grpc::Service& service() override { return service_; }
+  void listen(CallQueue& queue) override;
+
+ private:
+  using Async = pb::Snapshots::AsyncService;
+  using WritePage = std::function<bool(const pb::ListSnapshotsResponse&)>;
+
+  Status prepare(const ServerContext&, const pb::PrepareSnapshotRequest& request,
+                 pb::PrepareSnapshotResponse& response) {
+    return guarded(observer_, "Prepare", request.key(), [&] {
+      const Labels labels = from_proto(request.labels());
       require_no_limit(labels);
-      if (const auto name = find_extracted(request->parent(), labels))
+      if (const auto name = find_extracted(request.parent(), labels))
         fail(Code::already_exists, "the layer is there already: snapshot {}", *name);
-      std::vector<Mount> mounts = snapshotter_.prepare(request->key(), request->parent(), labels);
+      std::vector<Mount> mounts = snapshotter_.prepare(request.key(), request.parent(), labels);
       if (options_.attach_known_layer && labels.contains(std::string(kDiffIdLabel))) {
-        options_.attach_known_layer(request->key());
-        mounts = snapshotter_.mounts(request->key());
+        options_.attach_known_layer(request.key());
+        mounts = snapshotter_.mounts(request.key());
       }
-      to_proto(extraction_mounts(request->key(), request->parent(), labels, std::move(mounts)),
-               *response->mutable_mounts());
+      to_proto(extraction_mounts(request.key(), request.parent(), labels, std::move(mounts)),
+               *response.mutable_mounts());
     });
   }
 
-  Status View(ServerContext*, const pb::ViewSnapshotRequest* request,
-              pb::ViewSnapshotResponse* response) override {
-    return guarded(observer_, "View", request->key(), [&] {
-      const Labels labels = from_proto(request->labels());
-      to_proto(snapshotter_.view(request->key(), request->parent(), labels),
-               *response->mutable_mounts());
+  Status view(const ServerContext&, const pb::ViewSnapshotRequest& request,
+              pb::ViewSnapshotResponse& response) {
+    return guarded(observer_, "View", request.key(), [&] {
+      const Labels labels = from_proto(request.labels());
+      to_proto(snapshotter_.view(request.key(), request.parent(), labels),
+               *response.mutable_mounts());
     });
   }
 
-  Status Mounts(ServerContext*, const pb::MountsRequest* request,
-                pb::MountsResponse* response) override {
-    return guarded(observer_, "Mounts", request->key(), [&] {
-      to_proto(snapshotter_.mounts(request->key()), *response->mutable_mounts());
+  Status mounts(const ServerContext&, const pb::MountsRequest& request,
+                pb::MountsResponse& response) {
+    return guarded(observer_, "Mounts", request.key(), [&] {
+      to_proto(snapshotter_.mounts(request.key()), *response.mutable_mounts());
     });
   }
 
-  Status Commit(ServerContext*, const pb::CommitSnapshotRequest* request, Empty*) override {
-    return guarded(observer_, "Commit", request->key(), [&] {
-      CommitOptions options{.labels = from_proto(request->labels()), .parent = {}};
-      if (!request->parent().empty()) options.parent = request->parent();
-      snapshotter_.commit(request->name(), request->key(), options);
+  Status commit(const ServerContext&, const pb::CommitSnapshotRequest& request, Empty&) {
+    return guarded(observer_, "Commit", request.key(), [&] {
+      CommitOptions options{.labels = from_proto(request.labels()), .parent = {}};
+      if (!request.parent().empty()) options.parent = request.parent();
+      snapshotter_.commit(request.name(), request.key(), options);
     });
   }
 
-  Status Remove(ServerContext*, const pb::RemoveSnapshotRequest* request, Empty*) override {
-    return guarded(observer_, "Remove", request->key(), [&] {
-      snapshotter_.remove(request->key());
+  Status remove(const ServerContext&, const pb::RemoveSnapshotRequest& request, Empty&) {
+    return guarded(observer_, "Remove", request.key(), [&] {
+      snapshotter_.remove(request.key());
       options_.on_removed();
     });
   }
 
-  Status Stat(ServerContext*, const pb::StatSnapshotRequest* request,
-              pb::StatSnapshotResponse* response) override {
-    return guarded(observer_, "Stat", request->key(),
-                   [&] { to_proto(snapshotter_.stat(request->key()), *response->mutable_info()); });
+  Status stat(const ServerContext&, const pb::StatSnapshotRequest& request,
+              pb::StatSnapshotResponse& response) {
+    return guarded(observer_, "Stat", request.key(),
+                   [&] { to_proto(snapshotter_.stat(request.key()), *response.mutable_info()); });
   }
 
-  Status Update(ServerContext*, const pb::UpdateSnapshotRequest* request,
-                pb::UpdateSnapshotResponse* response) override {
-    return guarded(observer_, "Update", request->info().name(), [&] {
-      const auto& paths = request->update_mask().paths();
+  Status update(const ServerContext&, const pb::UpdateSnapshotRequest& request,
+                pb::UpdateSnapshotResponse& response) {
+    return guarded(observer_, "Update", request.info().name(), [&] {
+      const auto& paths = request.update_mask().paths();
       SnapshotInfo info;
-      info.name = request->info().name();
-      info.labels = from_proto(request->info().labels());
-      to_proto(snapshotter_.update(info, {paths.begin(), paths.end()}), *response->mutable_info());
+      info.name = request.info().name();
+      info.labels = from_proto(request.info().labels());
+      to_proto(snapshotter_.update(info, {paths.begin(), paths.end()}), *response.mutable_info());
     });
   }
 
-  Status List(ServerContext* context, const pb::ListSnapshotsRequest* request,
-              grpc::ServerWriter<pb::ListSnapshotsResponse>* writer) override;
+  Status list(const pb::ListSnapshotsRequest& request, const WritePage& write);
 
-  Status Usage(ServerContext*, const pb::UsageRequest* request,
-               pb::UsageResponse* response) override {
-    return guarded(observer_, "Usage", request->key(), [&] {
-      const veneer::Usage usage = snapshotter_.usage(request->key());
-      response->set_size(static_cast<int64_t>(usage.size_bytes));
-      response->set_inodes(static_cast<int64_t>(usage.inodes));
+  Status usage(const ServerContext&, const pb::UsageRequest& request, pb::UsageResponse& response) {
+    return guarded(observer_, "Usage", request.key(), [&] {
+      const veneer::Usage usage = snapshotter_.usage(request.key());
+      response.set_size(static_cast<int64_t>(usage.size_bytes));
+      response.set_inodes(static_cast<int64_t>(usage.inodes));
     });
   }
 
-  Status Cleanup(ServerContext*, const pb::CleanupRequest*, Empty*) override {
+  Status cleanup(const ServerContext&, const pb::CleanupRequest&, Empty&) {
     return guarded(observer_, "Cleanup", "", options_.on_removed);
   }
 
- private:
   std::optional<std::string> find_extracted(std::string_view parent, const Labels& labels) {
     auto name = maybe_extracted(snapshotter_, parent, labels);
     if (!name && options_.add_known_layer) name = options_.add_known_layer(parent, labels);
@@ -134,19 +137,33 @@ class SnapshotsService final : public pb::Snapshots::Service {
   Snapshotter& snapshotter_;
   const SnapshotsOptions options_;
   const Observer observer_;
+  Async service_;
 };
 
-Status SnapshotsService::List(ServerContext* context, const pb::ListSnapshotsRequest* request,
-                              grpc::ServerWriter<pb::ListSnapshotsResponse>* writer) {
+void SnapshotsService::listen(CallQueue& queue) {
+  using Own = SnapshotsService;
+  answer_unary(queue, service_, &Async::RequestPrepare, this, &Own::prepare);
+  answer_unary(queue, service_, &Async::RequestView, this, &Own::view);
+  answer_unary(queue, service_, &Async::RequestMounts, this, &Own::mounts);
+  answer_unary(queue, service_, &Async::RequestCommit, this, &Own::commit);
+  answer_unary(queue, service_, &Async::RequestRemove, this, &Own::remove);
+  answer_unary(queue, service_, &Async::RequestStat, this, &Own::stat);
+  answer_unary(queue, service_, &Async::RequestUpdate, this, &Own::update);
+  answer_stream(queue, service_, &Async::RequestList, this, &Own::list);
+  answer_unary(queue, service_, &Async::RequestUsage, this, &Own::usage);
+  answer_unary(queue, service_, &Async::RequestCleanup, this, &Own::cleanup);
+}
+
+Status SnapshotsService::list(const pb::ListSnapshotsRequest& request, const WritePage& write) {
   return guarded(observer_, "List", "", [&] {
     pb::ListSnapshotsResponse page;
     size_t page_bytes = 0;
     const auto send = [&] {
-      if (context->IsCancelled() || !writer->Write(page)) throw Cancelled{};
+      if (!write(page)) throw Cancelled{};
       page.Clear();
       page_bytes = 0;
     };
-    const auto& filters = request->filters();
+    const auto& filters = request.filters();
     snapshotter_.walk({filters.begin(), filters.end()}, [&](const SnapshotInfo& info) {
       to_proto(info, *page.add_info());
       page_bytes += page.info(page.info_size() - 1).ByteSizeLong();

@@ -1,0 +1,110 @@
+#include "rpc/polling.h"
+
+#include <grpcpp/completion_queue.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <system_error>
+
+#include "base/error.h"
+
+namespace veneer {
+
+namespace {
+
+// Most calls are over in a fraction of this, and nobody notices that others waited for so long.
+constexpr long kPatienceNs = 2'000'000;
+constexpr long kAtOnceNs = 1;
+constexpr long kNever = 0;
+// Events that are handled at one time; others wait then.
+constexpr size_t kThreads = 512;
+
+void set_timer(int timer, long nanoseconds) {
+  const itimerspec when{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = nanoseconds}};
+  check(::timerfd_settime(timer, 0, &when, nullptr), "timerfd_settime");
+}
+
+void wait_for_timer(int timer) {
+  uint64_t count = 0;
+  while (::read(timer, &count, sizeof(count)) < 0)
+    if (errno != EINTR) fail_errno(errno, "read of a timer");
+}
+
+}  // namespace
+
+Polling::Polling(grpc::CompletionQueue& queue)
+    : queue_(queue), timer_(check(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), "timerfd")) {
+  add_thread();
+  set_timer(timer_.get(), kAtOnceNs);
+}
+
+// No thread is added any more once the queue is empty.
+Polling::~Polling() {
+  for (;;) {
+    std::vector<std::thread> threads;
+    {
+      const std::lock_guard lock(mutex_);
+      threads.swap(threads_);
+    }
+    if (threads.empty()) return;
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+
+void Polling::add_thread() {
+  const std::lock_guard lock(mutex_);
+  if (is_ended_ || threads_.size() >= kThreads) return;
+  try {
+    threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error&) {
+    // There is no stand-in until a handler has come to its end.
+  }
+}
+
+void Polling::run() {
+  uint64_t turn = 0;
+  while (wait_for_turn(turn)) {
+    if (waiting_ == 0) add_thread();
+    lead(turn);
+  }
+}
+
+// False at the end.
+bool Polling::wait_for_turn(uint64_t& turn) {
+  ++waiting_;
+  const std::lock_guard stand_in(stand_in_);
+  wait_for_timer(timer_.get());
+  --waiting_;
+  const std::lock_guard lock(mutex_);
+  if (is_ended_) set_timer(timer_.get(), kAtOnceNs);  // for the next
+  turn = ++turn_;
+  return !is_ended_;
+}
+
+void Polling::lead(uint64_t turn) {
+  void* tag = nullptr;
+  bool is_ok = false;
+  while (queue_.Next(&tag, &is_ok)) {
+    const bool is_mine = begin_event(turn);
+    static_cast<QueueEvent*>(tag)->run(is_ok);
+    if (!end_event(turn) || !is_mine) return;
+  }
+  const std::lock_guard lock(mutex_);
+  is_ended_ = true;
+  set_timer(timer_.get(), kAtOnceNs);
+}
+
+// Both are false for one whose turn is over. It must leave the timer alone: it is another's.
+bool Polling::begin_event(uint64_t turn) {
+  const std::lock_guard lock(mutex_);
+  if (turn == turn_) set_timer(timer_.get(), kPatienceNs);
+  return turn == turn_;
+}
+
+bool Polling::end_event(uint64_t turn) {
+  const std::lock_guard lock(mutex_);
+  if (turn == turn_) set_timer(timer_.get(), kNever);
+  return turn == turn_;
+}
+
+}  // namespace veneer
