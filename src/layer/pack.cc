@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "erofs/writer.h"
 #include "layer/xattr_policy.h"
+#include "stream/checksum.h"
 #include "stream/large_file.h"
 #include "tar/reader.h"
 
@@ -133,12 +134,15 @@ bool read_layer_tree(Source& from, LayerTree& tree) {
 
 LayerTarInfo store_layer_tar(Source& from, int tar, LayerTree& tree) {
   LargeFileSink file(tar);
-  TeeSource stored(from, file);
+  Crc64Sink summed(file);
+  TeeSource stored(from, summed);
   HashingSource hashed(stored);
   const bool has_end_marker = read_layer_tree(hashed, tree);
   file.finish();
-  return {
-      .diff_id = hashed.digest(), .size_bytes = hashed.count(), .has_end_marker = has_end_marker};
+  return {.diff_id = hashed.digest(),
+          .size_bytes = hashed.count(),
+          .checksum = summed.value(),
+          .has_end_marker = has_end_marker};
 }
 
 Digest write_index(const LayerTree& tree, int tar, const LayerTarInfo& info, int index) {

@@ -22,6 +22,7 @@ bool read_layer_tree(Source& from, LayerTree& tree);
 struct LayerTarInfo {
   Digest diff_id;
   uint64_t size_bytes = 0;
+  uint64_t checksum = 0;  // CRC-64, stream/checksum.h
   bool has_end_marker = false;
 };
 

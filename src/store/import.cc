@@ -12,6 +12,7 @@
 #include "mount/erofs.h"
 #include "store/recover.h"
 #include "store/usage.h"
+#include "stream/checksum.h"
 #include "stream/compress.h"
 #include "stream/prefetch.h"
 #include "stream/verify.h"
@@ -70,9 +71,11 @@ StagedLayer stage_written(const LayerBlob& blob, int directory, bool is_durable)
   StagedLayer staged;
   staged.tar = open_at(directory, kLayerTarName, O_RDWR | O_CREAT | O_EXCL, 0400);
   FdSink file(staged.tar.get());
-  HashingSink hashed(file);
+  Crc64Sink summed(file);
+  HashingSink hashed(summed);
   blob.write(hashed);
-  staged.info = {.diff_id = hashed.digest(), .size_bytes = hashed.count()};
+  staged.info = {
+      .diff_id = hashed.digest(), .size_bytes = hashed.count(), .checksum = summed.value()};
   FileRangeSource source(staged.tar.get(), 0, staged.info.size_bytes);
   staged.tree = std::make_unique<LayerTree>();
   staged.info.has_end_marker = read_layer_tree(source, *staged.tree);
@@ -225,7 +228,8 @@ void Import::Impl::stage_item(size_t index, const std::stop_token& stop) {
     item.new_record = {.diff_id = item.staged.info.diff_id,
                        .tar_bytes = item.staged.info.size_bytes,
                        .file_bytes = item.staged.tree->file_bytes(),
-                       .depends_on_lower = item.staged.tree->depends_on_lower()};
+                       .depends_on_lower = item.staged.tree->depends_on_lower(),
+                       .checksum = item.staged.info.checksum};
     if (!item.new_record.depends_on_lower) settle(item, nullptr, {});
   });
 }

@@ -20,7 +20,7 @@ constexpr PathView kLockName = "store.lock";
 
 // "VNER". SQLite keeps it in the file for file(1) and for us.
 constexpr int64_t kApplicationId = 0x564e4552;
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 constexpr size_t kIdentityBytes = 16;
 // Idle connections beyond these are closed.
 constexpr size_t kIdleConnections = 8;
@@ -36,7 +36,8 @@ CREATE TABLE layers(
   diff_id BLOB NOT NULL UNIQUE CHECK (length(diff_id) = 32),
   tar_bytes INTEGER NOT NULL,
   file_bytes INTEGER NOT NULL,
-  depends_on_lower INTEGER NOT NULL
+  depends_on_lower INTEGER NOT NULL,
+  checksum INTEGER
 ) STRICT;
 CREATE TABLE variants(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -94,6 +95,8 @@ CREATE TABLE blobs(
   size_bytes INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 )";
+// From schema 1. What has it open and knows no other goes on: its statements name their columns.
+constexpr const char* kFromSchema1 = "ALTER TABLE layers ADD COLUMN checksum INTEGER";
 
 std::string database_path(const Layout& layout) {
   return fmt::format("{}/{}", layout.path(), kDatabaseName.c_str());
@@ -105,18 +108,18 @@ int64_t query_integer(SqlConnection& sql, std::string_view text) {
   return query.integer(0);
 }
 
-// False for an empty database. Throws for one that is not ours to use.
-bool has_schema(SqlConnection& sql) {
+// 0 for an empty database. Throws for one that is not ours to use.
+int64_t schema_of(SqlConnection& sql) {
   const int64_t application = query_integer(sql, "PRAGMA application_id");
   const int64_t version = query_integer(sql, "PRAGMA user_version");
   if (application == kApplicationId && version > kSchemaVersion)
     fail(Code::unsupported, "{}: made by a newer Veneer (schema {}, this one knows {})", sql.path(),
          version, kSchemaVersion);
-  if (application == kApplicationId && version == kSchemaVersion) return true;
+  if (application == kApplicationId && version > 0) return version;
   if (application != 0 || version != 0 ||
       query_integer(sql, "SELECT count(*) FROM sqlite_schema") != 0)
     fail(Code::corrupt, "{}: this is not the database of a store", sql.path());
-  return false;
+  return 0;
 }
 
 }  // namespace
@@ -127,13 +130,13 @@ Meta::Connection::Connection(const Layout& layout, bool is_volatile)
     : lock_(open_at(layout.root(), kLockName, O_RDWR | O_CREAT, 0600)),
       sql_((make_file(layout), database_path(layout))) {
   sql_.run("BEGIN");  // another process may be making it: one look at all of it
-  const bool is_made = has_schema(sql_);
+  const int64_t schema = schema_of(sql_);
   sql_.run("COMMIT");
   sql_.run(is_volatile ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL");
   // The log is read at the first opening after a crash or the last closing: keep it short.
   sql_.run(
       "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 256");
-  if (!is_made) make_schema(layout);
+  if (schema != kSchemaVersion) make_schema(layout);
 }
 
 void Meta::Connection::make_file(const Layout& layout) {
@@ -154,12 +157,15 @@ void Meta::Connection::make_schema(const Layout& layout) {
       fail(Code::unsupported, "{}: no write-ahead log on this file system", sql_.path());
   }
   sql_.run("BEGIN IMMEDIATE");
-  if (!has_schema(sql_)) {
+  const int64_t schema = schema_of(sql_);
+  if (schema == 0) {
     sql_.run(kSchema);
     SqlQuery(sql_, "INSERT INTO store(identity) VALUES (?1)", random_name()).run();
-    sql_.run(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}", kApplicationId,
-                         kSchemaVersion));
+  } else if (schema == 1) {
+    sql_.run(kFromSchema1);
   }
+  sql_.run(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}", kApplicationId,
+                       kSchemaVersion));
   sql_.run("COMMIT");
   // What removes something writes to the log first, and has to be able to when the disk is full.
   const UniqueFd log = open_at(layout.root(), kLogName, O_WRONLY);

@@ -30,6 +30,9 @@ struct LayerRecord {
   uint64_t tar_bytes = 0;
   uint64_t file_bytes = 0;        // of all regular files in the tar
   bool depends_on_lower = false;  // it may need a variant of its own over other lower layers
+  // CRC-64 of the tar (stream/checksum.h), which is a fast check of it. Layers of schema 1 have
+  // none.
+  std::optional<uint64_t> checksum = {};
 };
 
 // What overlayfs merges of a layer: an index, or a directory, in the layer's directory. A layer

@@ -1,6 +1,7 @@
 // The records of store/meta.h as rows: layers, variants and snapshots.
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <utility>
 
@@ -15,7 +16,7 @@ namespace veneer {
 namespace {
 
 constexpr std::string_view kLayerRow =
-    "SELECT id, diff_id, tar_bytes, file_bytes, depends_on_lower FROM layers ";
+    "SELECT id, diff_id, tar_bytes, file_bytes, depends_on_lower, checksum FROM layers ";
 constexpr std::string_view kVariantRow =
     "SELECT v.id, v.layer, l.diff_id, v.name, v.form, v.digest, v.size_bytes, v.inodes"
     " FROM variants v JOIN layers l ON l.id = v.layer ";
@@ -41,12 +42,24 @@ Kind kind_of(const std::string& text) {
   fail(Code::corrupt, "store.db: '{}' is no kind of a snapshot", text);
 }
 
+// SQLite's integers have a sign.
+std::optional<int64_t> checksum_column(std::optional<uint64_t> checksum) {
+  if (!checksum) return std::nullopt;
+  return std::bit_cast<int64_t>(*checksum);
+}
+
+std::optional<uint64_t> checksum_of(std::optional<int64_t> column) {
+  if (!column) return std::nullopt;
+  return std::bit_cast<uint64_t>(*column);
+}
+
 LayerRecord read_layer(const SqlQuery& row) {
   return {.id = row.integer(0),
           .diff_id = row.digest(1),
           .tar_bytes = row.size(2),
           .file_bytes = row.size(3),
-          .depends_on_lower = row.boolean(4)};
+          .depends_on_lower = row.boolean(4),
+          .checksum = checksum_of(row.maybe_integer(5))};
 }
 
 // The first columns of kVariantRow and kSnapshotRow.
@@ -148,9 +161,10 @@ std::optional<VariantRecord> Meta::Transaction::maybe_variant(int64_t layer,
 int64_t Meta::Transaction::add_layer(const LayerRecord& layer) {
   SqlConnection& sql = impl_->writer();
   SqlQuery insert(sql,
-                  "INSERT INTO layers(diff_id, tar_bytes, file_bytes, depends_on_lower)"
-                  " VALUES (?1, ?2, ?3, ?4)",
-                  layer.diff_id, layer.tar_bytes, layer.file_bytes, layer.depends_on_lower);
+                  "INSERT INTO layers(diff_id, tar_bytes, file_bytes, depends_on_lower, checksum)"
+                  " VALUES (?1, ?2, ?3, ?4, ?5)",
+                  layer.diff_id, layer.tar_bytes, layer.file_bytes, layer.depends_on_lower,
+                  checksum_column(layer.checksum));
   if (!insert.try_run())
     fail(Code::already_exists, "layer {} is in the store already", layer.diff_id.str());
   return sql.last_id();

@@ -521,6 +521,42 @@ TEST_F(DatabaseTest, OfANewerVersionIsNotTouched) {
   EXPECT_EQ(read("store.db"), merged);
 }
 
+// As schema 1 had them.
+constexpr std::string_view kAddLayerOfSchema1 =
+    "INSERT INTO layers(diff_id, tar_bytes, file_bytes, depends_on_lower) VALUES (?1, 1, 1, 0)";
+
+TEST_F(DatabaseTest, OfAnOlderVersionIsBroughtUpToDate) {
+  const std::string identity = Meta(layout_, false).identity();
+  SqlConnection old(path());
+  old.run("ALTER TABLE layers DROP COLUMN checksum; PRAGMA user_version = 1");
+  SqlQuery(old, kAddLayerOfSchema1, Sha256::of("before")).run();
+
+  Meta meta(layout_, false);
+  EXPECT_EQ(meta.identity(), identity);
+  EXPECT_EQ(meta.read().maybe_layer(Sha256::of("before")).value().checksum, std::nullopt);
+  for (const uint64_t checksum : {uint64_t{0}, UINT64_MAX}) {
+    const Digest diff_id = Sha256::of(fmt::format("{}", checksum));
+    Meta::Transaction transaction = meta.write();
+    transaction.add_layer({.diff_id = diff_id, .checksum = checksum});
+    transaction.commit();
+    EXPECT_EQ(meta.read().maybe_layer(diff_id).value().checksum, checksum);
+  }
+  // An older program that has it open goes on.
+  SqlQuery(old, kAddLayerOfSchema1, Sha256::of("after")).run();
+  EXPECT_EQ(meta.read().maybe_layer(Sha256::of("after")).value().checksum, std::nullopt);
+}
+
+TEST_F(DatabaseTest, SeveralMayBringItUpToDate) {
+  {
+    const Meta made(layout_, false);
+  }
+  SqlConnection(path()).run("ALTER TABLE layers DROP COLUMN checksum; PRAGMA user_version = 1");
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i)
+    threads.emplace_back([&] { EXPECT_TRUE(Meta(layout_, false).read().list_layers().empty()); });
+  for (std::thread& thread : threads) thread.join();
+}
+
 TEST_F(DatabaseTest, ThatIsNoneIsCorrupt) {
   write_file_at(layout_.root(), "store.db", std::string(5000, 'x'), 0600);
   EXPECT_EQ(open_code(), Code::corrupt);

@@ -16,7 +16,7 @@ namespace veneer {
 // A connection to the database, and to the writers' lock.
 class Meta::Connection {
  public:
-  // Makes the database if it is not there.
+  // Makes the database if it is not there, and brings one of an older schema up to date.
   Connection(const Layout& layout, bool is_volatile);
 
   SqlConnection& sql() { return sql_; }
