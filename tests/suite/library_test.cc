@@ -1,12 +1,15 @@
 #include "image/library.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <future>
 
 #include "base/error.h"
 #include "image/json.h"
 #include "image/select.h"
+#include "store/meta_sql.h"
+#include "stream/checksum.h"
 #include "stream/compressing_sink.h"
 #include "tests/support/fake_archive.h"
 #include "tests/support/layer_tar.h"
@@ -451,14 +454,59 @@ TEST_P(LibraryTest, SavesAllNamesOfAnId) {
   }
 }
 
+// By the checksum, or by the digest where the database has none, or a wrong one.
 TEST_P(LibraryTest, SaveNoticesDamage) {
   load(FakeArchive({base_tar()}, {"tool"}));
   const Layout& layout = store().layout();
-  const UniqueFd layer = open_dir_at(layout.layers(), Layout::digest_name(Sha256::of(base_tar())));
+  const std::string bytes = base_tar();
+  const Digest diff_id = Sha256::of(bytes);
+  Crc64 checksum;
+  checksum.update(std::as_bytes(std::span(bytes)));
+  EXPECT_EQ(store().meta().read().maybe_layer(diff_id).value().checksum, checksum.value());
+
+  const UniqueFd layer = open_dir_at(layout.layers(), Layout::digest_name(diff_id));
   const UniqueFd tar = open_at(layer.get(), "layer.tar", O_WRONLY);
-  write_all_at(tar.get(), std::as_bytes(std::span("y", 1)), 1024);
-  StringSink sink;
-  EXPECT_THROW(library().save("tool", {}, sink), Error);
+  const auto write = [&](std::string_view text) {
+    write_all_at(tar.get(), std::as_bytes(std::span(text)), 1024);
+  };
+  const std::string good = bytes.substr(1024, 1);
+  for (const std::string change : {"", "NULL", "checksum + 1"}) {
+    if (!change.empty())
+      SqlConnection(layout.path() + "/store.db").run("UPDATE layers SET checksum = " + change);
+    for (const auto compression :
+         {SaveOptions::Compression::none, SaveOptions::Compression::zstd}) {
+      const SaveOptions options{.compression = compression};
+      StringSink sink;
+      write(good);
+      EXPECT_NO_THROW(library().save("tool", options, sink)) << change;
+      write("y");
+      try {
+        library().save("tool", options, sink);
+        ADD_FAILURE() << change;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::corrupt);
+        EXPECT_NE(error.message().find(diff_id.str()), std::string::npos) << error.message();
+      }
+    }
+  }
+}
+
+TEST_P(LibraryTest, SaveNoticesATarThatIsShort) {
+  load(FakeArchive({base_tar()}, {"tool"}));
+  const UniqueFd layer =
+      open_dir_at(store().layout().layers(), Layout::digest_name(Sha256::of(base_tar())));
+  set_size(open_at(layer.get(), "layer.tar", O_WRONLY).get(), 1500);
+  StringSink text;
+  const UniqueFd file(::memfd_create("saved", MFD_CLOEXEC));
+  FdSink to(file.get());
+  for (Sink* sink : std::initializer_list<Sink*>{&text, &to}) {
+    try {
+      library().save("tool", {}, *sink);
+      ADD_FAILURE();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::corrupt) << error.message();
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, LibraryTest, testing::Values(Form::packed, Form::directory),
