@@ -2,7 +2,9 @@
 # Times Veneer side by side with what else does the same work on this machine, in one run: trust
 # the ratios, not the seconds. Everything is written to an ext4 file system on a loop image in
 # memory, so that the disk does not decide, and the inputs are in the page cache.
-#   usage: bench/peers.sh [base|full]
+#   usage: bench/peers.sh [base|full [TABLE...]]
+# The tables are unpack and share, and with full also pack, store, save, life, index, read,
+# containerd and docker.
 # environment: VENEER (build/release/bin/veneer; index_tar and container_life beside it),
 #   CORPUS (/var/tmp/corpus; see make_corpus.sh),
 #   VENEER_CLIENTS (build/clients; see tests/support/clients.sh),
@@ -11,6 +13,7 @@ set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 
 what=${1:-full}
+TABLES=${*:2}
 VENEER=$(realpath -m "${VENEER:-$here/../build/release/bin/veneer}")
 CORPUS=${CORPUS:-/var/tmp/corpus}
 INDEX_TAR=$(dirname "$VENEER")/index_tar
@@ -35,8 +38,14 @@ if [[ -z ${OWN_NAMESPACE:-} ]]; then
 fi
 
 case $what in
-  base) LAYERS=(base) LAYOUT=$CORPUS/base ;;
-  full) LAYERS=(base dev node) LAYOUT=$CORPUS/corpus ;;
+  base)
+    LAYERS=(base) LAYOUT=$CORPUS/base
+    TABLES=${TABLES:-unpack share}
+    ;;
+  full)
+    LAYERS=(base dev node) LAYOUT=$CORPUS/corpus
+    TABLES=${TABLES:-unpack share pack store save life index read containerd docker}
+    ;;
 esac
 
 # --- the disk --------------------------------------------------------------------------------
@@ -256,7 +265,9 @@ index_table() {
   run_table
 }
 
-# Reads every file of the three layers, merged: cold has nothing but the disk's image in memory.
+# Reads every file of the three layers, merged: cold has nothing but the disk's image in memory. A
+# container has its layers under overlayfs, whatever store they are in; one tree without it shows
+# what that costs.
 read_table() {
   local how=$1 finish=$2
   export VENEER CORPUS
@@ -265,7 +276,12 @@ read_table() {
   # shellcheck disable=SC2016 # expanded by the bash that is timed
   {
     local read='find tree -type f -print0 | xargs -0 cat >/dev/null'
-    row 'unpacked, on ext4' "$read" \
+    row 'layers unpacked on ext4, overlayfs' "$read" '
+      for layer in base dev node; do mkdir "$layer"; tar xf "$CORPUS/$layer.tar" -C "$layer"; done
+      mkdir tree
+      mount -t overlay -o ro,lowerdir=node:dev:base overlay tree
+      '"$finish"
+    row 'unpacked into one tree on ext4' "$read" \
       'mkdir tree; for layer in base dev node; do tar xf "$CORPUS/$layer.tar" -C tree; done
        '"$finish"
     row 'veneer layer mount' "$read" '
@@ -310,21 +326,30 @@ share_table() {
 
 make_disk
 echo "$(nproc) cores, Linux $(uname -r), best of $RUNS; ratio: to the first row, above 1 is slower"
-unpack_table
-share_table
-if [[ $what == full ]]; then
-  pack_table gz igzip
-  pack_table zst zstd
-  store_table gz igzip
-  store_table zst zstd
-  save_table
-  life_tables
-  mount --rbind / "$CLIENTS/mnt"
-  for layer in "${LAYERS[@]}"; do index_table "$layer"; done
-  read_table cold 'sync; echo 3 >/proc/sys/vm/drop_caches'
-  read_table warm 'find tree -type f -print0 | xargs -0 cat >/dev/null'
-  echo
-  VENEER=$VENEER CORPUS=$CORPUS RUNS=$RUNS "$here/containerd.sh" || STATUS=1
-fi
-if [[ $what == full ]]; then "$here/docker.sh" || STATUS=1; fi
+run_tables() {
+  case $1 in
+    unpack) unpack_table ;;
+    share) share_table ;;
+    pack) pack_table gz igzip && pack_table zst zstd ;;
+    store) store_table gz igzip && store_table zst zstd ;;
+    save) save_table ;;
+    life) life_tables ;;
+    index)
+      mount --rbind / "$CLIENTS/mnt"
+      for layer in "${LAYERS[@]}"; do index_table "$layer"; done
+      ;;
+    read)
+      read_table cold 'sync; echo 3 >/proc/sys/vm/drop_caches'
+      read_table warm 'find tree -type f -print0 | xargs -0 cat >/dev/null'
+      ;;
+    containerd)
+      echo
+      VENEER=$VENEER CORPUS=$CORPUS RUNS=$RUNS "$here/containerd.sh" || STATUS=1
+      ;;
+    docker) "$here/docker.sh" || STATUS=1 ;;
+    *) fail "no table $1" ;;
+  esac
+}
+
+for name in $TABLES; do run_tables "$name"; done
 exit $STATUS
