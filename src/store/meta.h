@@ -132,8 +132,8 @@ class Meta::Transaction {
   SnapshotRecord snapshot(int64_t id);  // not_found is our bug or corruption: corrupt
   // Up to `limit` of those with an id above `after`, by id; of one space, or of all ("").
   std::vector<SnapshotRecord> list_snapshots(std::string_view space, int64_t after, size_t limit);
-  // The snapshot and those below it, topmost first. resource_exhausted if more of them than
-  // limits::kSnapshotDepth are committed.
+  // The snapshot and those below it, topmost first, without their labels. resource_exhausted if
+  // more of them than limits::kSnapshotDepth are committed.
   std::vector<SnapshotRecord> chain(int64_t id);
   bool has_children(int64_t id);
   // Gives it an id. already_exists.

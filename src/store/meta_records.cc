@@ -91,6 +91,14 @@ SnapshotRecord read_snapshot(const SqlQuery& row) {
   return snapshot;
 }
 
+// Without its labels, too.
+SnapshotRecord read_snapshot_of(SqlConnection& sql, int64_t id) {
+  static const std::string kSql = std::string(kSnapshotRow) + "WHERE s.id = ?1";
+  SqlQuery row(sql, kSql, id);
+  if (!row.next()) fail(Code::corrupt, "{}: there is no snapshot {}", sql.path(), id);
+  return read_snapshot(row);
+}
+
 void read_labels(SqlConnection& sql, SnapshotRecord& snapshot) {
   SqlQuery row(sql, "SELECT key, value FROM labels WHERE snapshot = ?1 ORDER BY key", snapshot.id);
   while (row.next()) snapshot.info.labels.emplace(row.text(0), row.text(1));
@@ -220,12 +228,10 @@ std::optional<SnapshotRecord> Meta::Transaction::maybe_snapshot(std::string_view
 }
 
 SnapshotRecord Meta::Transaction::snapshot(int64_t id) {
-  static const std::string kSql = std::string(kSnapshotRow) + "WHERE s.id = ?1";
   SqlConnection& sql = impl_->sql();
-  SqlQuery row(sql, kSql, id);
-  std::optional<SnapshotRecord> snapshot = first_snapshot(sql, row);
-  if (!snapshot) fail(Code::corrupt, "{}: there is no snapshot {}", sql.path(), id);
-  return std::move(*snapshot);
+  SnapshotRecord snapshot = read_snapshot_of(sql, id);
+  read_labels(sql, snapshot);
+  return snapshot;
 }
 
 std::vector<SnapshotRecord> Meta::Transaction::list_snapshots(std::string_view space, int64_t after,
@@ -246,10 +252,11 @@ std::vector<SnapshotRecord> Meta::Transaction::list_snapshots(std::string_view s
 }
 
 std::vector<SnapshotRecord> Meta::Transaction::chain(int64_t id) {
+  SqlConnection& sql = impl_->sql();
   std::vector<SnapshotRecord> chain;
   size_t depth = 0;
   for (std::optional<int64_t> next = id; next; next = chain.back().parent) {
-    chain.push_back(snapshot(*next));
+    chain.push_back(read_snapshot_of(sql, *next));
     if (chain.back().info.kind == Kind::committed) ++depth;
     // Of other kinds there is at most one, at the top. A loop ends here, too.
     if (depth > limits::kSnapshotDepth || chain.size() > limits::kSnapshotDepth + 1)
