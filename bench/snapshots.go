@@ -10,8 +10,11 @@ import (
     "log"
     "net"
     "os"
+    "os/exec"
     "path/filepath"
+    "runtime"
     "sort"
+    "syscall"
     "time"
 
     api "github.com/containerd/containerd/api/services/snapshots/v1"
@@ -43,18 +46,32 @@ func dial(socket string) snapshots.Snapshotter {
     return proxy.NewSnapshotter(api.NewSnapshotsClient(connection), "bench")
 }
 
-func serveOverlayfs(dir string) string {
+// serveOverlayfs serves containerd's own on <dir>/o.sock.
+func serveOverlayfs(dir string) {
     // With containerd's defaults: a removed directory is gone when the call returns, unless
     // Cleanup is left to do it.
     own, err := overlay.NewSnapshotter(filepath.Join(dir, "overlayfs"), overlay.AsynchronousRemove)
     must(err)
-    socket := filepath.Join(dir, "o.sock")
-    listener, err := net.Listen("unix", socket)
+    listener, err := net.Listen("unix", filepath.Join(dir, "o.sock"))
     must(err)
     server := grpc.NewServer()
     api.RegisterSnapshotsServer(server, snapshotservice.FromSnapshotter(own))
-    go server.Serve(listener)
-    return socket
+    must(server.Serve(listener))
+}
+
+// startOverlayfs does so in a process of its own, as veneerd is one. It ends with this one.
+func startOverlayfs(dir string) string {
+    server := exec.Command("/proc/self/exe", "serve", dir)
+    server.Stderr = os.Stderr
+    server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+    started := make(chan error)
+    go func() {
+        runtime.LockOSThread() // the process ends with the thread that made it
+        started <- server.Start()
+        select {}
+    }()
+    must(<-started)
+    return filepath.Join(dir, "o.sock")
 }
 
 type timings map[string][]time.Duration
@@ -82,8 +99,11 @@ func (t timings) life(s snapshots.Snapshotter, key, parent string) {
 }
 
 func main() {
+    if os.Args[1] == "serve" {
+        serveOverlayfs(os.Args[2])
+    }
     names := []string{"overlayfs", "veneer"}
-    servers := []snapshots.Snapshotter{dial(serveOverlayfs(os.Args[2])), dial(os.Args[1])}
+    servers := []snapshots.Snapshotter{dial(startOverlayfs(os.Args[2])), dial(os.Args[1])}
     times := []timings{{}, {}}
     ctx := context.Background()
     parent := ""
