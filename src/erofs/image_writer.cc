@@ -167,7 +167,7 @@ void ImageWriter::place_all() {
   for (NodeId id = 0; id < places_.size(); ++id) place_node(id);
   xattr_block_ = blocks_of(metadata_end_);
   data_block_ = xattr_block_ + blocks_of(image_.xattrs_.shared_size());
-  check_size(image_.xattrs_.shared_size());
+  check_size(round_up(image_.xattrs_.shared_size(), kBlockBytes));
 }
 
 void ImageWriter::place_node(NodeId id) {
@@ -266,7 +266,8 @@ uint64_t ImageWriter::take_blocks(uint64_t bytes) {
 }
 
 void ImageWriter::check_size(uint64_t more_bytes) const {
-  const uint64_t size = metadata_end_ + data_blocks_ * kBlockBytes + more_bytes;
+  const uint64_t size =
+      round_up(metadata_end_, kBlockBytes) + data_blocks_ * kBlockBytes + more_bytes;
   if (size > limits::kIndexBytes) fail(Code::resource_exhausted, "an index of {} bytes", size);
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/limits.h"
 #include "image/test_image.h"
 
 namespace veneer {
@@ -127,10 +128,12 @@ TEST(ImageName, WhatTheGrammarRefuses) {
 }
 
 TEST(ImageName, LengthsAreLimited) {
-  EXPECT_TRUE(ImageName::maybe_parse("example.com/" + std::string(255, 'a')));
-  EXPECT_FALSE(ImageName::maybe_parse("example.com/" + std::string(256, 'a')));
-  EXPECT_TRUE(ImageName::maybe_parse("x:" + std::string(128, 'a')));
-  EXPECT_FALSE(ImageName::maybe_parse("x:" + std::string(129, 'a')));
+  const std::string path(limits::kImagePathBytes, 'a');
+  EXPECT_TRUE(ImageName::maybe_parse("example.com/" + path));
+  EXPECT_FALSE(ImageName::maybe_parse("example.com/" + path + "a"));
+  const std::string tag(limits::kImageTagBytes, 'a');
+  EXPECT_TRUE(ImageName::maybe_parse("x:" + tag));
+  EXPECT_FALSE(ImageName::maybe_parse("x:" + tag + "a"));
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/limits.h"
 
 namespace veneer {
 
@@ -389,9 +390,12 @@ TEST(Zstd, SkipsSkippableFramesWhereverTheyAre) {
 }
 
 TEST(Zstd, TakesTheWindowLimitAndRefusesMore) {
-  // A frame with a window of 2^27 bytes, and of 2^27 and an eighth; then one raw block, "x".
-  const std::string most = unhex("28b52ffd0088090000") + "x";
-  const std::string more = unhex("28b52ffd0089090000") + "x";
+  // A frame's window is 2^(10 + the upper five bits), and the lower three are eighths more.
+  const auto frame = [](int descriptor) {  // then one raw block, "x"
+    return unhex(fmt::format("28b52ffd00{:02x}090000", descriptor)) + "x";
+  };
+  const std::string most = frame((limits::kZstdWindowLog - 10) << 3);
+  const std::string more = frame((limits::kZstdWindowLog - 10) << 3 | 1);
   EXPECT_EQ(decode(most).text, "x") << message(decode(most));
   const Outcome refused = decode(more);
   ASSERT_TRUE(refused.error);
@@ -418,10 +422,18 @@ std::string xz_with_dictionary(uint8_t code) {
   return stream;
 }
 
+// Dictionaries are 2 or 3 times a power of two, and the decoder takes some memory besides: a
+// dictionary of the limit's size is beyond it.
 TEST(Xz, TakesTheLargestDictionaryBelowTheLimitAndRefusesTheNext) {
-  const Outcome most = decode(xz_with_dictionary(29));  // 96 MiB
+  const auto dictionary_bytes = [](uint8_t code) {
+    return uint64_t{2 | (code & 1U)} << (code / 2 + 11);
+  };
+  uint8_t code = 0;
+  while (dictionary_bytes(code) < limits::kXzMemoryBytes) ++code;
+  ASSERT_EQ(dictionary_bytes(code), limits::kXzMemoryBytes);
+  const Outcome most = decode(xz_with_dictionary(static_cast<uint8_t>(code - 1)));
   EXPECT_EQ(most.text, "hello, ") << message(most);
-  const Outcome refused = decode(xz_with_dictionary(30));  // 128 MiB, and the decoder besides
+  const Outcome refused = decode(xz_with_dictionary(code));
   ASSERT_TRUE(refused.error);
   EXPECT_EQ(refused.error->code(), Code::resource_exhausted) << message(refused);
 }

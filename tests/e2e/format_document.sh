@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# docs/FORMAT.md has the limits of base/limits.h and the tables of store.db, and no others.
+# docs/FORMAT.md has the tables of store.db, and no others.
 # shellcheck disable=SC2016 # backquotes are of the document
 # shellcheck source=tests/support/cli.sh
 source "$(dirname "$0")/../support/cli.sh"
 
 veneer images >/dev/null
 compare() {
-  python3 - "$1" "$SUPPORT/../../src/base/limits.h" "$SCRATCH/root/store.db" <<'PYTHON'
+  python3 - "$1" "$SCRATCH/root/store.db" <<'PYTHON'
 import pathlib, re, sqlite3, sys
 
-document, header, database = sys.argv[1:]
+document, database = sys.argv[1:]
 rows = [[cell.strip() for cell in line.strip().strip("|").split("|")]
         for line in pathlib.Path(document).read_text().splitlines() if line.startswith("|")]
 differences = []
@@ -17,14 +17,6 @@ differences = []
 def compare(what, wanted, found):
     differences.extend(f"{what} lacks {one}" for one in sorted(wanted - found))
     differences.extend(f"{what} has {one}" for one in sorted(found - wanted))
-
-# Limits: | `kName` | value | ...
-constants = re.findall(r"^inline constexpr \S+ (k\w+) =\s*(.*?);", pathlib.Path(header).read_text(),
-                       re.M | re.S)
-def value(text):
-    return eval(re.sub(r"uint64_t\{(\w+)\}", r"\1", text).replace("'", ""), {})
-compare("the table of limits", {(name, value(text)) for name, text in constants},
-        {(row[0].strip("`"), int(row[1])) for row in rows if re.fullmatch(r"`k\w+`", row[0])})
 
 # Tables: | `table`, or nothing | `column`, or several | type | ...
 wanted = set()
@@ -53,7 +45,5 @@ finds() {
   if compare "$SCRATCH/FORMAT.md" >"$SCRATCH/said"; then fail "'$1' is not noticed"; fi
   grep -qF -- "$2" "$SCRATCH/said" || fail "'$1': $(cat "$SCRATCH/said")"
 }
-finds 's/^| `kIndexDepth` | 4/| `kIndexDepth` | 5/' "the table of limits lacks ('kIndexDepth', 4)"
-finds '/^| `kIdBytes`/d' "the table of limits lacks ('kIdBytes', 255)"
 finds 's/| `file_bytes` |/| `data_bytes` |/' "the schema lacks ('layers', 'file_bytes')"
 finds 's/| `blobs` |/| `globs` |/' "the schema has ('globs', 'digest')"

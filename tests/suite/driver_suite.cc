@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "tests/support/layer_tar.h"
 #include "tests/support/tree.h"
 
@@ -98,8 +99,10 @@ class DriverTest : public testing::Test {
 
 void ids_are_checked(DriverTest& t) {
   t.two_images();
-  const std::vector<std::string> bad{
-      "", ".", "..", "a/b", "/", std::string("a\0b", 3), "../x", std::string(256, 'x')};
+  const std::vector<std::string> bad{"",     ".",
+                                     "..",   "a/b",
+                                     "/",    std::string("a\0b", 3),
+                                     "../x", std::string(limits::kIdBytes + 1, 'x')};
   StringSink sink;
   MemorySource none({});
   for (const std::string& id : bad) {
@@ -115,7 +118,7 @@ void ids_are_checked(DriverTest& t) {
     if (id.empty()) continue;  // no parent
     EXPECT_EQ(t.code_of([&] { t.driver->create("new", id, {}); }), Code::invalid_argument);
   }
-  const std::string longest(255, 'x');
+  const std::string longest(limits::kIdBytes, 'x');
   t.driver->create(longest, "", {});
   EXPECT_TRUE(t.driver->exists(longest));
 }

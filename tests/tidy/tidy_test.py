@@ -41,6 +41,9 @@ HOMES = [
 ]
 # Its header takes seconds to compile, so each of its directories has it in one file.
 ONE_FILE_A_DIRECTORY = "nlohmann/"
+# Every limit on what comes from outside, and where people read of it.
+LIMITS = "src/base/limits.h"
+LIMITS_DOC = "docs/FORMAT.md"
 SYSTEM_DIRECTORIES = {"arpa", "asm", "linux", "net", "netinet", "sys"}
 
 # Calls that take a path: only src/base makes them, everything else goes through base/at.h.
@@ -188,6 +191,7 @@ class Tree:
                 self.check_cxx(name, text)
         self.check_one_file_homes()
         self.check_modules()
+        self.check_limits()
         return self.violations
 
     def check_text(self, name, text):
@@ -279,11 +283,30 @@ class Tree:
                         and path.relative_to(f"src/{directory}").as_posix() not in words:
                     self.report(source, 1, "unlisted", f"is not listed in {name}")
 
+    def check_limits(self):
+        """Each constant of the header of limits is in docs/FORMAT.md, and named in a test."""
+        documented = dict(re.findall(r"^\| `(k\w+)` \| (\d+) \|", self.texts.get(LIMITS_DOC, ""),
+                                     re.M))
+        tests = "".join(text for name, text in self.texts.items()
+                        if name.endswith("_test.cc") or re.match(r"tests/.*\.cc$", name))
+        header = self.texts.get(LIMITS, "")
+        limits = re.finditer(r"^inline constexpr \S+ (k\w+) =\s*(.*?);", header, re.M | re.S)
+        for name, text, line in ((match[1], match[2], header.count("\n", 0, match.start()) + 1)
+                                 for match in limits):
+            number = re.sub(r"uint64_t\{(\w+)\}", r"\1", text).replace("'", "")
+            if documented.pop(name, None) != str(eval(number, {})):
+                self.report(LIMITS, line, "limit", f"{name} is not in {LIMITS_DOC} as it is here")
+            if not re.search(rf"\blimits::{name}\b", tests):
+                self.report(LIMITS, line, "limit", f"{name} is named in no test")
+        for name in documented:
+            self.report(LIMITS_DOC, 1, "limit", f"{name} is not in {LIMITS}")
+
 
 # --- the self-test -----------------------------------------------------------------------------
 
 GOOD = {
-    "src/base/CMakeLists.txt": "veneer_module(base SOURCES at.cc TESTS at_test.cc)\n",
+    "src/base/CMakeLists.txt":
+        "veneer_module(base SOURCES at.cc TESTS at_test.cc limits_test.cc)\n",
     "src/base/at.h": "// System calls.\n#pragma once\n\nint open_it(const char* path);\n",
     "src/base/at.cc": '#include "base/at.h"\n\n#include <fcntl.h>\n\n'
                       "int open_it(const char* path) { return ::open(path, 0); }\n",
@@ -303,6 +326,10 @@ GOOD = {
     "src/image/json.cc": "#include <fmt/format.h>\n\n#include <nlohmann/json.hpp>\n",
     "tests/a_test.cc": "#include <gtest/gtest.h>\n\n#include <filesystem>\n\n"
                        '#include "store/local.h"\n\nstd::filesystem::path p;\n',
+    LIMITS: "// Limits.\n#pragma once\n\ninline constexpr uint64_t kBytes = uint64_t{1} << 4;\n"
+            "inline constexpr int kNames =\n    1'000;\n",
+    LIMITS_DOC: "| `kBytes` | 16 | bytes |\n| `kNames` | 1000 | names |\n",
+    "src/base/limits_test.cc": "int x = limits::kBytes + limits::kNames;\n",
     "Makefile": "all:\n\ttrue\n",
     "scripts/run": "#!/bin/sh\nmktemp /tmp/XXXXXX\n",
 }
@@ -355,6 +382,10 @@ BAD = [
                         long_function(MAX_FUNCTION_LINES + 1, "  ") + "};\n}\n"}),
     ("function-lines", {"src/base/at.cc": "A::A(int x) : a_{x}, b_(x), c_{} {\n" +
                                           "  if (x) {\n  }\n" * (MAX_FUNCTION_LINES // 2) + "}\n"}),
+    ("limit", {LIMITS_DOC: "| `kBytes` | 16 | bytes |\n| `kNames` | 1001 | names |\n"}),
+    ("limit", {LIMITS_DOC: "| `kBytes` | 16 | bytes |\n"}),
+    ("limit", {LIMITS_DOC: GOOD[LIMITS_DOC] + "| `kMore` | 7 | others |\n"}),
+    ("limit", {"src/base/limits_test.cc": "int x = limits::kBytes;\n"}),
     ("header-comment", {"src/base/at.h": "#pragma once\n\n#pragma once\n"}),
     ("pragma-once", {"src/base/at.h": "// A header.\n"}),
 ] + [("raw-call", {"src/mount/mount.cc": f"void f() {{ {text} }}\n"}) for text in [
