@@ -11,8 +11,8 @@
 #include "base/error.h"
 #include "layer/settle.h"
 #include "store/repair.h"
-#include "store/test_root.h"
 #include "tests/support/layer_tar.h"
+#include "tests/support/tree.h"
 
 namespace veneer {
 namespace {
@@ -84,8 +84,9 @@ class Check : public testing::TestWithParam<Form> {
     return check_store(store_, {.is_fast = is_fast, .layers = {}, .progress = {}}).damages;
   }
   std::vector<Damage> repair(RepairSource* source = nullptr) {
-    return repair_store(store_, check(),
-                        {.is_dry_run = false, .source = source, .report = {}, .check = {}});
+    return repair_store(
+        store_, check(),
+        {.is_dry_run = false, .source = source, .parse_layers = {}, .report = {}, .check = {}});
   }
   // The variants of a layer, by id.
   std::vector<VariantRecord> variants(const std::string& tar) {
@@ -110,7 +111,7 @@ class Check : public testing::TestWithParam<Form> {
     write_all_at(index.get(), bytes, 1100);
   }
 
-  TestRoot scratch_;
+  test::Scratch scratch_;
   Store store_;
   Tars tars_;
 };
