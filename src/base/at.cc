@@ -545,6 +545,10 @@ void start_sync(int fd, uint64_t offset, uint64_t size) {
                           SYNC_FILE_RANGE_WRITE);
 }
 
+void forget_cached(int fd) {
+  (void)::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);  // not every file has a cache
+}
+
 void sync_file_system(int fd) {
   check_room(fd, guarded("syncfs", [&] { return ::syncfs(fd); }), "syncfs");
 }

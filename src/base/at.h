@@ -150,6 +150,9 @@ void sync_data(int fd);
 // Starts to write a part of a file out, so that a sync_data() to come is short. Durable is nothing
 // before that.
 void start_sync(int fd, uint64_t offset, uint64_t size);
+// Has what is read of a file next come from the disk, not from the page cache: only what was never
+// synced stays there.
+void forget_cached(int fd);
 // The file system that `fd` is on.
 void sync_file_system(int fd);
 

@@ -246,6 +246,7 @@ std::string Checker::blob_problem(const Digest& digest, uint64_t size_bytes) con
   if (options_.is_fast) return "";
   try {
     const UniqueFd file = open_at(blobs, name, O_RDONLY);
+    forget_cached(file.get());
     FdSource source(file.get());
     HashingSource hashed(source);
     drain(hashed);

@@ -3,7 +3,8 @@
 //
 // Reads only (it mounts lower layers where an index depends on them). Rows are read as one state of
 // the database, and files after that, while others go on: what was removed or added meanwhile is
-// looked at again before it is called damage. What is in staging/ and trash/ is nobody's.
+// looked at again before it is called damage. What is in staging/ and trash/ is nobody's. Files are
+// read from the disk, whatever the page cache has of them.
 #pragma once
 
 #include <chrono>

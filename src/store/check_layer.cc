@@ -149,6 +149,7 @@ void LayerCheck::check_tar() {
 // Once, for the digest and for the tree.
 void LayerCheck::read_tar() {
   tar_ = open_at(directory_.get(), kLayerTarName, O_RDONLY);
+  forget_cached(tar_.get());
   FileRangeSource file(tar_.get(), 0, layer_.record.tar_bytes);
   CountingSource counted(file, [&](size_t bytes) {
     if (options_.stop.stop_requested()) fail(Code::unavailable, "stopped");
@@ -191,6 +192,7 @@ void LayerCheck::check_index(const VariantRecord& variant, const RelPath& name) 
   if (st->st_size == 0) fail(Code::corrupt, "it is empty");
   if (options_.is_fast) return;
   const UniqueFd index = open_at(directory_.get(), name, O_RDONLY);
+  forget_cached(index.get());
   FdSource file(index.get());
   HashingSource hashed(file);
   drain(hashed);

@@ -73,6 +73,7 @@ class Comparer final : public TreeWriter {
       different("is not a copy of the lower file");
     if (S_ISREG(st.st_mode)) {
       const UniqueFd file = open_at(dir(), at_.leaf(), O_RDONLY);
+      forget_cached(file.get());
       const auto size = static_cast<uint64_t>(st.st_size);
       compare_data(lower_->open_data(target).get(), 0, {file.get(), 0, size});
     }
@@ -127,6 +128,7 @@ class Comparer final : public TreeWriter {
     if (!S_ISREG(st.st_mode)) return;
     if (static_cast<uint64_t>(st.st_size) != inode.size) different("has another size");
     const UniqueFd file = open_at(dir(), at_.leaf(), O_RDONLY);
+    forget_cached(file.get());
     if (inode.segments == 0) {
       compare_data(tar_, inode.data_offset, {file.get(), 0, inode.size});
     } else {

@@ -73,6 +73,7 @@ StagedLayer Repair::read_good_tar(const LayerRecord& layer) const {
   auto tar = directory ? maybe_open_at(directory->get(), kLayerTarName, O_RDONLY) : std::nullopt;
   if (!tar) fail(Code::corrupt, "the tar is not there");
   staged.tar = std::move(*tar);
+  forget_cached(staged.tar.get());
   staged.info = {.diff_id = layer.diff_id, .size_bytes = layer.tar_bytes};
   staged.tree = std::make_unique<LayerTree>();
   FileRangeSource file(staged.tar.get(), 0, layer.tar_bytes);
