@@ -10,6 +10,7 @@
 #include "bin/local_store.h"
 #include "bin/progress.h"
 #include "image/archive.h"
+#include "image/documents.h"
 #include "image/names.h"
 #include "store/check.h"
 #include "store/repair.h"
@@ -89,7 +90,12 @@ std::string table_of(const std::vector<Damage>& damages) {
         {std::string(to_string(damage.kind)),
          damage.path.empty() || damage.kind == DamageKind::snapshot ? damage.what : damage.path,
          damage.why, std::string(to_string(damage.remedy)), users_of(damage)});
-  return damages.empty() ? "" : table.text();
+  std::string text = damages.empty() ? "" : table.text();
+  if (std::ranges::find(damages, DamageKind::database, &Damage::kind) != damages.end())
+    text +=
+        "store.db cannot be repaired: put a copy of it back, or move store.db* away and load the\n"
+        "images again. What containers wrote is in snapshots/NUMBER/fs.\n";
+  return text;
 }
 
 int status_of(const std::vector<Damage>& damages) {
@@ -118,10 +124,12 @@ int repair(const Request& request, Store& store, const CheckResult& result) {
     source.emplace(*archive);
   }
   std::vector<std::string> actions;
-  RepairOptions options{.is_dry_run = request.is_dry_run,
-                        .source = source ? &*source : nullptr,
-                        .report = {},
-                        .check = {.is_fast = request.is_fast, .layers = {}, .progress = {}}};
+  RepairOptions options{
+      .is_dry_run = request.is_dry_run,
+      .source = source ? &*source : nullptr,
+      .parse_layers = [](const std::string& config) { return parse_config(config).diff_ids; },
+      .report = {},
+      .check = {.is_fast = request.is_fast, .layers = {}, .progress = {}}};
   options.report = [&](const std::string& action) {
     actions.push_back(action);
     if (!request.context.json)

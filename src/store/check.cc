@@ -174,15 +174,16 @@ void Checker::check_references() {
   for (const BrokenReference& broken : find_broken_references(store_.layout())) {
     Damage damage;
     damage.kind = DamageKind::reference;
-    damage.remedy = is_removable(broken) ? Remedy::remove_row : Remedy::none;
-    damage.what = broken.row ? fmt::format("row {} of {}", *broken.row, broken.table)
-                             : fmt::format("a row of {}", broken.table);
-    damage.why = fmt::format("what it refers to is not in {}", broken.target);
-    if (broken.table == "snapshots") damage.snapshot = broken.row.value_or(0);
-    if (damage.snapshot != 0) broken_.insert(damage.snapshot);
-    if (broken.table == "images") damage.image = broken.row.value_or(0);
-    if (broken.table == "snapshots" && broken.target == "variants")
-      without_variant_.insert(damage.snapshot);
+    damage.remedy = broken.is_lone ? Remedy::remove_row : Remedy::relink;
+    damage.what = broken.name;
+    damage.why = fmt::format("the database has lost a row of {}", broken.target);
+    if (broken.table == "variants") damage.variant = broken.row;
+    if (broken.table == "snapshots" || broken.table == "containers") damage.snapshot = broken.row;
+    if (broken.table == "images") damage.image = broken.row;
+    broken_.insert(broken.snapshots.begin(), broken.snapshots.end());
+    if (broken.target == "variants" || broken.table == "variants")
+      without_variant_.insert(broken.snapshots.begin(), broken.snapshots.end());
+    damage.snapshots = broken.snapshots;
     result_.damages.push_back(std::move(damage));
   }
 }
@@ -367,8 +368,7 @@ bool Checker::has_orphans_still() {
 // Where the database has lost rows, nobody knows what was theirs.
 void Checker::keep_what_may_be_needed() {
   const bool has_lost = std::ranges::any_of(result_.damages, [](const Damage& damage) {
-    return damage.kind == DamageKind::database ||
-           (damage.kind == DamageKind::reference && damage.remedy == Remedy::none);
+    return damage.kind == DamageKind::database || damage.remedy == Remedy::relink;
   });
   if (!has_lost) return;
   for (Damage& damage : result_.damages)
@@ -398,7 +398,9 @@ Needed needed_by(const Rows& rows, std::optional<int64_t> top) {
 }
 
 bool is_needed(const Damage& damage, const Needed& needed) {
-  return needed.layers.contains(damage.layer) || needed.snapshots.contains(damage.snapshot);
+  return needed.layers.contains(damage.layer) || needed.snapshots.contains(damage.snapshot) ||
+         std::ranges::any_of(damage.snapshots,
+                             [&](int64_t one) { return needed.snapshots.contains(one); });
 }
 
 void Checker::name_users() {
@@ -464,6 +466,8 @@ std::string_view to_string(Remedy remedy) {
       return "remove the row";
     case Remedy::make_directory:
       return "make it anew";
+    case Remedy::relink:
+      return "from the layers";
   }
   return "";
 }

@@ -43,6 +43,7 @@ enum class Remedy {
   other_image,     // from another file that has the bytes
   discard,         // moved to trash
   remove_row,      // which nothing refers to
+  relink,          // lost rows, from the configuration of an image and its layers
   make_directory,  // which was empty
 };
 std::string_view to_string(Remedy remedy);
@@ -62,6 +63,7 @@ struct Damage {
   int64_t variant = 0;
   int64_t snapshot = 0;
   int64_t image = 0;
+  std::vector<int64_t> snapshots = {};  // of a lost row: those that cannot be read without it
 };
 
 struct CheckOptions {

@@ -179,8 +179,7 @@ void Import::Impl::look_up() {
     auto variant = std::ranges::find(variants, form, &VariantRecord::form);
     // A layer in the other form is good, too: it was made for this store.
     if (variant == variants.end()) variant = variants.begin();
-    if (variant == variants.end())
-      fail(Code::corrupt, "layer {} has no index and no tree", item.record->diff_id.str());
+    if (variant == variants.end()) continue;  // its rows were lost
     item.variant = *variant;
     item.need = Need::nothing;
   }
@@ -473,16 +472,12 @@ const std::vector<Import::Layer>& Import::layers() const {
   return impl_->layers;
 }
 
-namespace {
-
-VariantRecord variant_of(Meta::Transaction& transaction, const Import::Layer& layer) {
+VariantRecord published_variant(Meta::Transaction& transaction, const Import::Layer& layer) {
   if (const auto record = transaction.maybe_layer(layer.diff_id))
     for (const VariantRecord& variant : transaction.list_variants(record->id))
       if (variant.id == layer.variant) return variant;
   fail(Code::corrupt, "layer {} is not there", layer.diff_id.str());
 }
-
-}  // namespace
 
 std::optional<int64_t> add_chain(Meta::Transaction& transaction, std::string_view space,
                                  const std::vector<Import::Layer>& layers) {
@@ -502,7 +497,7 @@ std::optional<int64_t> add_chain(Meta::Transaction& transaction, std::string_vie
       record.info.kind = Kind::committed;
       record.info.created = record.info.updated = now();
       record.parent = top;
-      record.variant = variant_of(transaction, layer);
+      record.variant = published_variant(transaction, layer);
       record.usage = record.variant->usage;
       top = transaction.add_snapshot(record);
     }

@@ -77,6 +77,9 @@ class Import {
   std::unique_ptr<Impl> impl_;
 };
 
+// What publish() set Layer::variant to. Throws corrupt if it is not there.
+VariantRecord published_variant(Meta::Transaction& transaction, const Import::Layer& layer);
+
 // Adds committed snapshots named by ChainID over none, each with one of the published layers, where
 // `space` does not have them; returns the topmost. None for no layers.
 std::optional<int64_t> add_chain(Meta::Transaction& transaction, std::string_view space,

@@ -169,6 +169,36 @@ class Meta::Transaction {
   void add_blob(const Digest& digest, uint64_t size_bytes);  // no error if it is there
   void remove_blob(const Digest& digest);
 
+  // --- lost rows, for store/relink: what refers to what is not there ---
+  // The snapshots of an image, topmost first, as far as their rows say. Of the last one the row
+  // may have been lost, and of each one's variant.
+  struct Link {
+    int64_t snapshot = 0;
+    std::optional<int64_t> variant;
+  };
+  std::vector<Link> list_links(const ImageRecord& image);
+  // An image whose row was lost: who says that it was there.
+  struct LostImage {
+    int64_t id = 0;
+    std::vector<std::string> names;  // sorted
+    std::vector<std::string> tops;   // names of the snapshots that its containers stand on
+  };
+  std::vector<LostImage> list_lost_images();
+  // Makes a committed snapshot what `snapshot` says of its parent, variant and usage. If the row of
+  // this space and name was lost, it is made anew, with this id unless it is 0. If it was made
+  // anew before, what referred to the id now refers to the new one; and so do others that had the
+  // same variant, if that was lost. Returns the id that it has now.
+  int64_t restore_snapshot(const SnapshotRecord& snapshot);
+  // Makes the row of an image, with this id, if it was lost, and sets its `top`.
+  void restore_image(const ImageRecord& image);
+  // Active snapshots of containers, over the containers' images.
+  struct LostSnapshot {
+    int64_t id = 0;
+    std::string container;  // its name
+  };
+  std::vector<LostSnapshot> list_lost_snapshots();
+  void restore_container_snapshot(int64_t id);
+
  private:
   friend class Meta;
   struct Impl;

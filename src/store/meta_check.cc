@@ -34,18 +34,64 @@ std::vector<std::string> find_database_damage(const Layout& layout) {
   return damage;
 }
 
+namespace {
+
+// Each reference of the schema: who has it, and what is not there.
+struct Reference {
+  std::string_view table;
+  std::string_view target;
+  std::string_view sql;  // id, name, whether it is lone
+};
+constexpr std::array<Reference, 8> kReferences = {{
+    {"variants", "layers",
+     "SELECT id, name || ' of a layer', NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.variant ="
+     " v.id) FROM variants v WHERE layer NOT IN (SELECT id FROM layers)"},
+    {"snapshots", "snapshots",
+     "SELECT id, 'snapshot ' || space || '/' || key, 0 FROM snapshots WHERE parent IS NOT NULL AND"
+     " parent NOT IN (SELECT id FROM snapshots)"},
+    {"snapshots", "variants",
+     "SELECT id, 'snapshot ' || space || '/' || key, 0 FROM snapshots WHERE variant IS NOT NULL AND"
+     " variant NOT IN (SELECT id FROM variants)"},
+    {"labels", "snapshots",
+     "SELECT 0, 'label ' || key || ' of snapshot ' || snapshot, 1 FROM labels"
+     " WHERE snapshot NOT IN (SELECT id FROM snapshots)"},
+    {"images", "snapshots",
+     "SELECT id, 'image sha256:' || lower(hex(config)), 0 FROM images WHERE top IS NOT NULL AND"
+     " top NOT IN (SELECT id FROM snapshots)"},
+    {"image_names", "images",
+     "SELECT image, 'image name ' || name, 0 FROM image_names"
+     " WHERE image NOT IN (SELECT id FROM images)"},
+    {"containers", "images",
+     "SELECT snapshot, 'container ' || name, 0 FROM containers"
+     " WHERE image NOT IN (SELECT id FROM images)"},
+    {"containers", "snapshots",
+     "SELECT snapshot, 'container ' || name, 0 FROM containers"
+     " WHERE snapshot NOT IN (SELECT id FROM snapshots)"},
+}};
+
+}  // namespace
+
 std::vector<BrokenReference> find_broken_references(const Layout& layout) {
   SqlConnection sql(database_path(layout));
   std::vector<BrokenReference> broken;
-  SqlQuery row(sql, "PRAGMA foreign_key_check");
-  while (row.next())
-    broken.push_back({.table = row.text(0), .row = row.maybe_integer(1), .target = row.text(2)});
+  sql.run("BEGIN");
+  for (const Reference& reference : kReferences) {
+    SqlQuery row(sql, reference.sql);
+    while (row.next())
+      broken.push_back({.table = std::string(reference.table),
+                        .target = std::string(reference.target),
+                        .row = row.integer(0),
+                        .name = row.text(1),
+                        .is_lone = row.boolean(2),
+                        .snapshots = {}});
+  }
+  for (BrokenReference& one : broken) {
+    if (one.table == "snapshots") one.snapshots.push_back(one.row);
+    if (one.table != "variants") continue;
+    SqlQuery row(sql, "SELECT id FROM snapshots WHERE variant = ?1 ORDER BY id", one.row);
+    while (row.next()) one.snapshots.push_back(row.integer(0));
+  }
   return broken;
-}
-
-bool is_removable(const BrokenReference& reference) {
-  return reference.table == "labels" || reference.table == "image_names" ||
-         reference.table == "variants";
 }
 
 // A transaction that writes, with the writers' lock.
@@ -72,9 +118,8 @@ class LoneRows::Writer {
 };
 
 int64_t LoneRows::remove_lone_rows() const {
-  constexpr std::array<std::string_view, 3> kDeletes = {
+  constexpr std::array<std::string_view, 2> kDeletes = {
       "DELETE FROM labels WHERE snapshot NOT IN (SELECT id FROM snapshots)",
-      "DELETE FROM image_names WHERE image NOT IN (SELECT id FROM images)",
       "DELETE FROM variants WHERE layer NOT IN (SELECT id FROM layers) AND id NOT IN"
       " (SELECT variant FROM snapshots WHERE variant IS NOT NULL)"};
   Writer writer(layout_, is_volatile_);

@@ -18,12 +18,13 @@ std::vector<std::string> find_database_damage(const Layout& layout);
 // A row that refers to one that is not there.
 struct BrokenReference {
   std::string table;
-  std::optional<int64_t> row;  // its id; none in tables that have no integer key
-  std::string target;          // the table that lacks a row
+  std::string target;              // the table that lacks a row
+  int64_t row = 0;                 // its id, in tables that have integers for that
+  std::string name;                // what people know it by
+  bool is_lone = false;            // remove_lone_rows() removes it
+  std::vector<int64_t> snapshots;  // those that cannot be read for it, in order
 };
 std::vector<BrokenReference> find_broken_references(const Layout& layout);
-// True if remove_lone_rows() removes it: a row that only adds to what is not there.
-bool is_removable(const BrokenReference& reference);
 
 // These wait for other writers, and so must not be called while a transaction that writes is open
 // in this thread. Durable when they return, unless the store is volatile.
@@ -31,7 +32,7 @@ class LoneRows {
  public:
   LoneRows(const Layout& layout, bool is_volatile) : layout_(layout), is_volatile_(is_volatile) {}
 
-  // Labels, names of images and variants whose snapshot, image or layer is not there. How many.
+  // Labels and variants whose snapshot or layer is not there. How many.
   int64_t remove_lone_rows() const;
   // A variant that no snapshot has. False if it was not there, or a snapshot has it.
   bool remove_variant(int64_t variant) const;

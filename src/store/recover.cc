@@ -12,6 +12,7 @@
 #include "base/lock.h"
 #include "layer/settle.h"
 #include "mount/mount.h"
+#include "store/meta_check.h"
 
 namespace veneer {
 
@@ -79,6 +80,15 @@ void clear_orphans(Meta::Transaction& transaction, const Layout& layout, Lowers&
     if (const auto id = maybe_id(name); id && !variants.contains(name)) lowers.release(*id);
 }
 
+bool is_damaged(const Layout& layout) {
+  try {
+    return !find_broken_references(layout).empty();
+  } catch (const Error& error) {
+    if (error.code() != Code::corrupt) throw;
+    return true;
+  }
+}
+
 }  // namespace
 
 OpenMark::OpenMark(const Layout& layout) {
@@ -128,6 +138,8 @@ void OpenMark::forget_dead(const std::vector<Dead>& dead) const {
 void recover(const OpenMark& mark, const Layout& layout, Meta& meta, Lowers& lowers) {
   const std::vector<OpenMark::Dead> dead = mark.find_dead();
   if (dead.empty()) return;
+  // What has no row may be what a damaged database lost: repair_store() can make use of it.
+  if (is_damaged(layout)) return;
   {
     Meta::Transaction transaction = meta.write();  // nothing is written: it keeps publishers out
     clear_orphans(transaction, layout, lowers);

@@ -73,7 +73,7 @@ class OrphanGuard {
   bool is_done_ = false;
 };
 
-// Clears up after processes that died, if one did.
+// Clears up after processes that died, if one did; not where the database has lost rows.
 void recover(const OpenMark& mark, const Layout& layout, Meta& meta, Lowers& lowers);
 
 // Layout::discard() of something that may be gone already.

@@ -13,6 +13,7 @@
 #include "store/check_parts.h"
 #include "store/meta_check.h"
 #include "store/recover.h"
+#include "store/relink.h"
 #include "stream/compress.h"
 
 namespace veneer {
@@ -51,6 +52,7 @@ class Repair {
   bool remove_row(const Damage& damage);
   bool remove_unused_layers(const Damage& damage);
   bool make_directory(const Damage& damage);
+  bool relink_all();
 
   bool is_durable() const { return !store_.options().is_volatile; }
   template <typename... Args>
@@ -63,6 +65,7 @@ class Repair {
   const Layout& layout_;
   const RepairOptions& options_;
   LoneRows lone_rows_;
+  std::optional<bool> is_relinked_;  // in this round, if that was tried
 };
 
 // --- from the tar ------------------------------------------------------------------------------
@@ -267,8 +270,8 @@ bool Repair::discard(const Damage& damage) {
 bool Repair::remove_row(const Damage& damage) {
   switch (damage.kind) {
     case DamageKind::reference:
-      if (options_.is_dry_run) return done("{}: removed", damage.what);
-      return lone_rows_.remove_lone_rows() > 0 && done("{}: removed", damage.what);
+      if (!options_.is_dry_run) (void)lone_rows_.remove_lone_rows();  // all of them, maybe earlier
+      return done("{}: removed", damage.what);
     case DamageKind::blob: {
       if (options_.is_dry_run) return done("{}: its row removed", damage.what);
       Meta::Transaction transaction = store_.meta().write();
@@ -320,6 +323,16 @@ bool Repair::make_directory(const Damage& damage) {
   return done("{}: made anew", damage.path);
 }
 
+// Once a round: what one lost row kept from being read may have lost others.
+bool Repair::relink_all() {
+  if (is_relinked_) return *is_relinked_;
+  std::vector<std::string> failures;
+  is_relinked_ = false;
+  is_relinked_ = relink(store_, options_, failures);
+  if (!*is_relinked_ && !failures.empty()) fail(Code::corrupt, "{}", failures.front());
+  return *is_relinked_;
+}
+
 // --- all of it ---------------------------------------------------------------------------------
 
 bool Repair::repair(const Damage& damage) {
@@ -334,6 +347,8 @@ bool Repair::repair(const Damage& damage) {
       return remove_row(damage);
     case Remedy::make_directory:
       return make_directory(damage);
+    case Remedy::relink:
+      return relink_all();
     case Remedy::none:
       break;
   }
@@ -343,6 +358,7 @@ bool Repair::repair(const Damage& damage) {
 // True if something was done. Leaves what was not, with the reason.
 bool Repair::repair_all(std::vector<Damage>& damages) {
   const size_t before = damages.size();
+  is_relinked_.reset();
   std::erase_if(damages, [this](Damage& damage) {
     try {
       return repair(damage);

@@ -28,6 +28,9 @@ class RepairSource {
 struct RepairOptions {
   bool is_dry_run = false;         // nothing changes; all else is the same
   RepairSource* source = nullptr;  // borrowed
+  // The DiffIDs that the configuration of an image names, lowest first; throws corrupt for what is
+  // none. Without it, lost rows stay lost.
+  std::function<std::vector<Digest>(const std::string& config)> parse_layers = {};
   // Called with each action, one line, when it is done (or would be).
   std::function<void(const std::string& action)> report = {};
   CheckOptions check = {};  // for looking again at what was damaged

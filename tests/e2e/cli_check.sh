@@ -179,9 +179,11 @@ mkdir "$root/snapshots/lost+found" # not of our making
 is_clean
 rmdir "$root/snapshots/lost+found"
 sql "INSERT INTO labels VALUES (4711, 'a', 'b')"
+check_says 3 reference
+repaired "label a of snapshot 4711: removed"
 sql "INSERT INTO image_names VALUES ('docker.io/library/ghost:latest', 4711)"
-check_says 3 "reference reference"
-repaired "a row of labels: removed"
+check_says 3 reference
+repaired "image name docker.io/library/ghost:latest: removed, as its image is not there"
 sql "INSERT INTO layers(diff_id, tar_bytes, file_bytes, depends_on_lower)
   VALUES (zeroblob(32), 1, 1, 0)"
 check_says 3 layer
@@ -215,16 +217,59 @@ restore() {
   rm -f "$root"/store.db*
   cp "$SCRATCH"/store.db* "$root"
 }
-sql "DELETE FROM snapshots WHERE id = 1"
-check_says 3 reference
-not_repaired
+# lost KINDS SQL...: rows go, which others refer to. They are found with the image that they were
+# of, its files are kept, and they come back.
+lost() {
+  local kinds=$1 one
+  shift
+  for one in "$@"; do sql "$one"; done
+  check_says 3 "$kinds"
+  repaired "rows of image $name: made anew from its layers"
+  "$VENEER" --root "$root" --run "$SCRATCH/run" save -q "$name" -o "$SCRATCH/saved.tar"
+  restore
+}
+top=$(sql_value "SELECT top FROM images")
+for id in $(sql_value "SELECT group_concat(id, ' ') FROM snapshots WHERE kind = 'committed'"); do
+  # The image and the container refer to the topmost.
+  lost "$([[ $id != "$top" ]] || echo "reference ")reference" "DELETE FROM snapshots WHERE id = $id"
+done
+lost "layer orphan reference" "DELETE FROM variants WHERE id = 1"
+lost "orphan reference" "DELETE FROM layers WHERE id = 1"
+lost "orphan reference" "DELETE FROM layers WHERE id = 1" "DELETE FROM variants WHERE layer = 1"
+lost "orphan orphan orphan orphan reference reference" "DELETE FROM layers" "DELETE FROM variants" \
+  "DELETE FROM snapshots WHERE kind = 'committed'"
+lost "reference reference" "DELETE FROM images"
+lost "reference" "UPDATE images SET top = 4711"
+sql "DELETE FROM snapshots WHERE kind = 'active'"
+check_says 3 "orphan reference"
+repaired "snapshot of container box: its row made anew"
 restore
-is_clean
-# Its files have no row now, but somebody wants them.
-sql "DELETE FROM variants WHERE id = 1"
-check_says 3 "layer orphan reference"
+# Without the container's files there is nothing to make a row for.
+sql "DELETE FROM snapshots WHERE kind = 'active'"
+mv "$root/snapshots/$snapshot" "$SCRATCH/kept"
+check_says 3 reference
+status=0
+veneer check --repair >"$SCRATCH/said" || status=$?
+expect "status without the container's files" 3 "$status"
+grep -q 'container box' "$SCRATCH/said" || fail "no container: $(cat "$SCRATCH/said")"
+mv "$SCRATCH/kept" "$root/snapshots/$snapshot"
+restore
+# Nothing is thrown away that lost rows may have had: not by repairs, not after a crash.
+sql "DELETE FROM layers WHERE id = 1"
+flip "$root/blobs/sha256/$config"
+touch "$root/opened/0123456789abcdef"
+check_says 3 "blob orphan reference"
 not_repaired
 [[ -s $tar && -s $index ]] || fail "what a lost row may have had was thrown away"
+repaired "blob sha256:$config: taken from the image file" --from "$image"
+restore
+# Only digests prove which layer it was.
+sql "DELETE FROM layers WHERE id = 1"
+flip "$tar"
+not_repaired
+grep -q 'not repaired: layer .*the digest is' "$SCRATCH/said" || fail "$(cat "$SCRATCH/said")"
+[[ -s $tar ]] || fail "the layer was thrown away"
+repaired "rows of image $name: made anew from its layers" --from "$image"
 restore
 is_clean
 
