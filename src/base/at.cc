@@ -38,7 +38,10 @@ Result check_room(int fd, Result result, fmt::format_string<Args...> format, Arg
   if (result >= 0) [[likely]]
     return result;
   SysError error(errno, fmt::format(format, std::forward<Args>(args)...));
-  if (is_about_room(error.error_number()))
+  // What a quota has left is not what statvfs tells.
+  if (error.error_number() == EDQUOT)
+    error.add_context(fmt::format("{} is at its quota", path_of(fd)));
+  else if (is_about_room(error.error_number()))
     error.add_context(describe_room(fmt::format("/proc/self/fd/{}", fd), path_of(fd)));
   throw error;
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -17,6 +18,16 @@ namespace {
 
 constexpr std::string_view kLogLevels[] = {"error", "info", "debug"};  // by LogLevel
 
+// SQLite maps a file that all processes share, and some file systems (btrfs) find only when a page
+// of it is written that they are full. Nothing can go on then; what it leaves is what a kill
+// leaves.
+void end_at_bus_error(int) {
+  constexpr std::string_view kText =
+      "veneer: store.db-shm: its file system is full, at its quota, or failing (SIGBUS)\n";
+  (void)!::write(STDERR_FILENO, kText.data(), kText.size());
+  ::_exit(1);
+}
+
 void prepare_process() {
   // A closed standard descriptor would be given to the first file of the store that is opened, and
   // output written into it. These give EBADF instead.
@@ -26,6 +37,7 @@ void prepare_process() {
   }
   // A reader that went away is an error of write(), so that what was begun is cleaned up.
   (void)std::signal(SIGPIPE, SIG_IGN);
+  (void)std::signal(SIGBUS, end_at_bus_error);
   // Deep trees and many layers take a descriptor a level; the soft limit is for select() users.
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {

@@ -80,6 +80,7 @@ std::string describe(int error_number, const OverlaySpec& spec) {
     return fmt::format("{} lower directories from {}", spec.lower.size(), spec.lower.front());
   if (mount_id_of(spec.upper) != mount_id_of(spec.work))
     return fmt::format("upper {} and work {} must be on one mount", spec.upper, spec.work);
+  if (error_number == EDQUOT) return fmt::format("{} is at its quota", spec.work);
   if (is_about_room(error_number)) return describe_room(spec.work, spec.work);
   const UniqueFd upper = open_root(spec.upper, O_PATH | O_DIRECTORY);
   return fmt::format("upper {} on {}", spec.upper,
