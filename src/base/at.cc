@@ -31,19 +31,23 @@ auto guarded(const char* name, Call call) -> decltype(call()) {
   return call();
 }
 
+SysError with_room(SysError error, int fd) {
+  // What a quota has left is not what statvfs tells.
+  if (error.error_number() == EDQUOT)
+    error.add_context(fmt::format("{} is at its quota", path_of(fd)));
+  else if (is_about_room(error.error_number()))
+    error.add_context(describe_room(fmt::format("/proc/self/fd/{}", fd), path_of(fd)));
+  return error;
+}
+
 // The same as check(), for a call that takes room in the file system of `fd`: when that is full,
 // the error says which it is, and of what.
 template <typename Result, typename... Args>
 Result check_room(int fd, Result result, fmt::format_string<Args...> format, Args&&... args) {
   if (result >= 0) [[likely]]
     return result;
-  SysError error(errno, fmt::format(format, std::forward<Args>(args)...));
-  // What a quota has left is not what statvfs tells.
-  if (error.error_number() == EDQUOT)
-    error.add_context(fmt::format("{} is at its quota", path_of(fd)));
-  else if (is_about_room(error.error_number()))
-    error.add_context(describe_room(fmt::format("/proc/self/fd/{}", fd), path_of(fd)));
-  throw error;
+  const int error_number = errno;
+  throw with_room(SysError(error_number, fmt::format(format, std::forward<Args>(args)...)), fd);
 }
 
 bool is_absent(int error_number) {

@@ -38,6 +38,13 @@ Code to_code(int result) {
   }
 }
 
+SysError full_error(const std::string& path) {
+  SysError error(ENOSPC, path);
+  const std::string directory = path.substr(0, path.find_last_of('/'));
+  error.add_context(describe_room(directory, directory));
+  return error;
+}
+
 }  // namespace
 
 SqlConnection::SqlConnection(const std::string& path) : path_(path) {
@@ -69,12 +76,7 @@ void SqlConnection::fail_with(int result) {
   const int primary = result & 0xff;
   if (error_number != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN))
     throw SysError(error_number, message);
-  if (primary == SQLITE_FULL) {
-    SysError error(ENOSPC, path_);
-    const std::string directory = path_.substr(0, path_.find_last_of('/'));
-    error.add_context(describe_room(directory, directory));
-    throw error;
-  }
+  if (primary == SQLITE_FULL) throw full_error(path_);
   throw Error(to_code(result), std::move(message));
 }
 
