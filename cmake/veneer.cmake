@@ -80,9 +80,14 @@ endfunction()
 # veneer_root_test(suite.overlay SOURCES ... LINK ...): a GoogleTest program that needs root and
 # real mounts.
 # It is run in a mount namespace of its own, so that nothing it mounts outlives it; with SHARDS n,
-# as n tests (name.0, ...) of a part of its cases each, at once if ctest runs several.
+# as n tests (name.0, ...) of a part of its cases each, at once if ctest runs several. SLOW ones are
+# left out under the sanitizers.
 function(veneer_root_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT;SHARDS" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "SLOW" "TIMEOUT;SHARDS" "SOURCES;LINK" ${ARGN})
+  set(label root)
+  if(arg_SLOW)
+    set(label slow)
+  endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
@@ -99,7 +104,7 @@ function(veneer_root_test name)
     endif()
     add_test(NAME ${shard_name}
       COMMAND unshare --mount --propagation private $<TARGET_FILE:${target}>)
-    set_tests_properties(${shard_name} PROPERTIES LABELS root TIMEOUT ${arg_TIMEOUT}
+    set_tests_properties(${shard_name} PROPERTIES LABELS ${label} TIMEOUT ${arg_TIMEOUT}
       ENVIRONMENT "GTEST_TOTAL_SHARDS=${arg_SHARDS};GTEST_SHARD_INDEX=${shard}")
   endforeach()
 endfunction()
