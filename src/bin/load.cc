@@ -1,5 +1,8 @@
 #include "bin/load.h"
 
+#include <future>
+#include <utility>
+
 #include "base/error.h"
 #include "stream/compress.h"
 #include "stream/prefetch.h"
@@ -13,8 +16,9 @@ namespace {
 // decompression goes on.
 constexpr size_t kChunksAhead = 96;
 
-uint64_t add_layer(const ImageArchive& image, size_t index, Driver& driver, std::string_view id,
-                   std::string_view parent, ImportProgress& progress) {
+std::unique_ptr<NewLayer> make_layer(const ImageArchive& image, size_t index, Driver& driver,
+                                     std::string_view id, std::string_view parent,
+                                     const NewLayer* below, ImportProgress& progress) {
   const ImageLayer& layer = image.manifest().layers[index];
   const std::unique_ptr<Source> stored = image.open_layer(index);
   CountingSource counted(*stored, [&](size_t bytes) { progress.add(index, bytes); });
@@ -23,29 +27,82 @@ uint64_t add_layer(const ImageArchive& image, size_t index, Driver& driver, std:
   DecompressingSource plain(blob ? static_cast<Source&>(*blob) : counted);
   PrefetchSource ahead(plain, kChunksAhead);
   VerifyingBesideSource tar(ahead, layer.diff_id, "uncompressed");
-  return driver.add_layer(id, parent, tar);
+  return driver.make_layer(id, parent, below, tar);
 }
 
-// Nothing if the layer is there, also when another process has just put it there.
-std::optional<uint64_t> ensure_layer(const ImageArchive& image, size_t index, Driver& driver,
-                                     std::string_view id, std::string_view parent,
-                                     ImportProgress& progress) {
-  const ImageLayer& layer = image.manifest().layers[index];
-  if (driver.exists(id)) {
-    progress.exists(index);
-    return {};
+// The chain of an image's layers: while one becomes durable, the next is made over it.
+class ChainLoader {
+ public:
+  ChainLoader(const ImageArchive& image, Driver& driver, ImportProgress& progress)
+      : image_(image), driver_(driver), progress_(progress) {}
+
+  std::vector<LoadedLayer> load() {
+    const std::vector<ImageLayer>& layers = image_.manifest().layers;
+    std::optional<Digest> chain;
+    for (size_t index = 0; index < layers.size(); ++index) {
+      chain = chain_id(chain, layers[index].diff_id);
+      loaded_.push_back({.id = chain->hex(), .diff_id = layers[index].diff_id, .size_bytes = {}});
+      std::unique_ptr<NewLayer> made = make(index);
+      finish_commit();
+      below_ = std::move(made);
+      if (below_) begin_commit(index);
+    }
+    finish_commit();
+    return std::move(loaded_);
   }
-  progress.begin(index);
-  try {
-    const uint64_t size = add_layer(image, index, driver, id, parent, progress);
-    progress.done(index);
-    return size;
-  } catch (Error& error) {
-    if (error.code() == Code::already_exists) return {};
-    error.add_context(fmt::format("layer {} (sha256:{:.12})", index + 1, layer.diff_id.hex()));
-    throw;
+
+ private:
+  // Nothing if the layer is there.
+  std::unique_ptr<NewLayer> make(size_t index) {
+    const std::string& id = loaded_[index].id;
+    if (driver_.exists(id)) {
+      progress_.exists(index);
+      return nullptr;
+    }
+    progress_.begin(index);
+    std::unique_ptr<NewLayer> made;
+    unless_exists(index, [&] {
+      const std::string parent = index == 0 ? "" : loaded_[index - 1].id;
+      made = make_layer(image_, index, driver_, id, parent, below_.get(), progress_);
+      progress_.done(index);
+    });
+    return made;
   }
-}
+
+  void begin_commit(size_t index) {
+    committing_index_ = index;
+    committing_ = std::async(std::launch::async, [&layer = *below_] { layer.commit(); });
+  }
+
+  void finish_commit() {
+    if (!committing_.valid()) return;
+    unless_exists(committing_index_, [&] {
+      committing_.get();
+      loaded_[committing_index_].size_bytes = below_->size_bytes();
+    });
+  }
+
+  // Names the layer in errors; but another process may just have put it there, which is as good.
+  template <typename Work>
+  void unless_exists(size_t index, Work work) const {
+    try {
+      work();
+    } catch (Error& error) {
+      if (error.code() == Code::already_exists) return;
+      error.add_context(
+          fmt::format("layer {} (sha256:{:.12})", index + 1, loaded_[index].diff_id.hex()));
+      throw;
+    }
+  }
+
+  const ImageArchive& image_;
+  Driver& driver_;
+  ImportProgress& progress_;
+  std::vector<LoadedLayer> loaded_;
+  std::unique_ptr<NewLayer> below_;
+  size_t committing_index_ = 0;
+  std::future<void> committing_;  // of below_: the last member, whose end waits for it
+};
 
 }  // namespace
 
@@ -58,19 +115,8 @@ std::vector<Progress::Layer> progress_layers(const ImageManifest& manifest) {
 
 std::vector<LoadedLayer> load_image(const ImageArchive& image, Driver& driver,
                                     ImportProgress& progress) {
-  const std::vector<ImageLayer>& layers = image.manifest().layers;
-  if (layers.empty()) fail(Code::failed_precondition, "the image has no layers");
-  std::vector<LoadedLayer> loaded;
-  std::optional<Digest> chain;
-  std::string parent;
-  for (size_t index = 0; index < layers.size(); ++index) {
-    chain = chain_id(chain, layers[index].diff_id);
-    const std::string id = chain->hex();
-    const auto size = ensure_layer(image, index, driver, id, parent, progress);
-    loaded.push_back({.id = id, .diff_id = layers[index].diff_id, .size_bytes = size});
-    parent = id;
-  }
-  return loaded;
+  if (image.manifest().layers.empty()) fail(Code::failed_precondition, "the image has no layers");
+  return ChainLoader(image, driver, progress).load();
 }
 
 }  // namespace veneer

@@ -53,6 +53,14 @@ class FakeDriver : public Driver {
     layers[std::string(id)] = {std::string(parent), content.text()};
     return content.text().size();
   }
+  std::unique_ptr<NewLayer> make_layer(std::string_view id, std::string_view parent,
+                                       const NewLayer* below, Source& tar) override {
+    if (!commits_apart) return Driver::make_layer(id, parent, below, tar);
+    StringSink content;
+    copy_all(tar, content);
+    return std::make_unique<Made>(*this, std::string(id),
+                                  Layer{std::string(parent), content.text()});
+  }
 
   std::vector<std::pair<std::string, std::string>> status() const override { return {}; }
   std::map<std::string, std::string> metadata(std::string_view) const override { unused(); }
@@ -72,8 +80,27 @@ class FakeDriver : public Driver {
 
   std::map<std::string, Layer> layers;
   bool lost_race = false;
+  bool commits_apart = false;
+  std::optional<Code> commit_error;
 
  private:
+  class Made : public NewLayer {
+   public:
+    Made(FakeDriver& driver, std::string id, Layer layer)
+        : driver_(driver), id_(std::move(id)), layer_(std::move(layer)) {}
+    uint64_t size_bytes() const override { return layer_.content.size(); }
+    void commit() override {
+      if (driver_.commit_error) fail(*driver_.commit_error, "not committed");
+      EXPECT_TRUE(layer_.parent.empty() || driver_.exists(layer_.parent));
+      driver_.layers[id_] = layer_;
+    }
+
+   private:
+    FakeDriver& driver_;
+    std::string id_;
+    Layer layer_;
+  };
+
   [[noreturn]] static void unused() {
     throw std::logic_error("load called what it has no use for");
   }
@@ -125,6 +152,35 @@ TEST_F(LoadTest, LeavesLayersThatAreThereAsTheyAre) {
 TEST_F(LoadTest, ALayerThatAnotherProcessWasFasterWithExists) {
   driver_.lost_race = true;
   EXPECT_TRUE(load_image(image_, driver_, progress_)[0].existed());
+}
+
+TEST_F(LoadTest, LayersAreCommittedInOrder) {
+  driver_.commits_apart = true;
+  const std::vector<LoadedLayer> loaded = load_image(image_, driver_, progress_);
+  EXPECT_EQ(driver_.layers.size(), 3U);
+  for (size_t i = 0; i < loaded.size(); ++i)
+    EXPECT_EQ(loaded[i].size_bytes, image_.layer(i).blob_size);
+}
+
+TEST_F(LoadTest, AnotherProcessMayBeFasterUntilTheCommit) {
+  driver_.commits_apart = true;
+  driver_.commit_error = Code::already_exists;
+  EXPECT_TRUE(std::ranges::all_of(load_image(image_, driver_, progress_), &LoadedLayer::existed));
+}
+
+TEST_F(LoadTest, AFailedCommitNamesItsLayerAndNoOther) {
+  driver_.commits_apart = true;
+  driver_.commit_error = Code::corrupt;
+  const std::string hex = image_.layer(0).diff_id.hex();
+  EXPECT_EQ(failure_of(image_), "layer 1 (sha256:" + hex.substr(0, 12) + "): not committed");
+  EXPECT_TRUE(driver_.layers.empty());
+}
+
+TEST_F(LoadTest, AWrongLayerLeavesThoseThatAreBeingCommitted) {
+  driver_.commits_apart = true;
+  image_.layer(1).diff_id = Sha256::of("other");
+  EXPECT_TRUE(failure_of(image_).starts_with("layer 2 (sha256:")) << failure_of(image_);
+  EXPECT_EQ(driver_.layers.size(), 1U);
 }
 
 TEST_F(LoadTest, AWrongBlobDigestNamesTheLayerAndKeepsThoseBelow) {

@@ -42,6 +42,27 @@ struct CreateOptions {
   std::map<std::string, std::string> storage_options;  // unknown ones are invalid_argument
 };
 
+// A layer that is made, and not there yet: it goes with this object, unless it is committed.
+class NewLayer {
+ public:
+  virtual ~NewLayer() = default;
+  // The bytes of the regular files in its tar.
+  virtual uint64_t size_bytes() const = 0;
+  // Makes it durable, and then visible. Once, on any thread. already_exists: nothing is changed.
+  virtual void commit() = 0;
+};
+
+// One that is there already.
+class AddedLayer final : public NewLayer {
+ public:
+  explicit AddedLayer(uint64_t size_bytes) : size_bytes_(size_bytes) {}
+  uint64_t size_bytes() const override { return size_bytes_; }
+  void commit() override {}
+
+ private:
+  uint64_t size_bytes_;
+};
+
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -65,6 +86,14 @@ class Driver {
   // create() and apply_diff() as one: afterwards, and after a crash at any point, the layer is
   // there whole or not at all. Returns as apply_diff().
   virtual uint64_t add_layer(std::string_view id, std::string_view parent, Source& tar) = 0;
+  // add_layer() in two steps, so that a layer can become durable while the one over it is made:
+  // `below`, unless null, is the parent: an image layer, from this call, and perhaps not committed
+  // yet. It outlives the call, and is committed before this one is. A driver that cannot keep a
+  // layer apart adds it at once, as this one does.
+  virtual std::unique_ptr<NewLayer> make_layer(std::string_view id, std::string_view parent,
+                                               const NewLayer* /*below*/, Source& tar) {
+    return std::make_unique<AddedLayer>(add_layer(id, parent, tar));
+  }
   // Unmounts what is left and removes the layer. not_found. What is busy is detached.
   virtual void remove(std::string_view id) = 0;
 

@@ -127,6 +127,8 @@ class OverlayDriver final : public NaiveDiffDriver {
     create(id, parent, options);
   }
   uint64_t add_layer(std::string_view id, std::string_view parent, Source& tar) override;
+  std::unique_ptr<NewLayer> make_layer(std::string_view id, std::string_view parent,
+                                       const NewLayer* below, Source& tar) override;
   void remove(std::string_view id) override;
   std::string get(std::string_view id, std::string_view mount_label) override;
   void put(std::string_view id) override;
@@ -152,7 +154,9 @@ class OverlayDriver final : public NaiveDiffDriver {
 
   void make_owned_dir(int dir, PathView name, mode_t mode) const;
   void fill_layer(int layer, std::string_view parent) const;
-  uint64_t fill_with_layer(int layer, std::string_view parent, Source& tar) const;
+  class Made;
+  uint64_t fill_with_layer(int layer, std::string_view parent, const Made* below,
+                           Source& tar) const;
   void publish(Staging& staging, const RelPath& id) const;
   void mount_layer(const RelPath& id, int layer, std::string_view label) const;
 
@@ -368,14 +372,49 @@ void OverlayDriver::create(std::string_view id, std::string_view parent,
   publish(staging, name);
 }
 
-uint64_t OverlayDriver::add_layer(std::string_view id, std::string_view parent, Source& tar) {
-  const RelPath name = parse_id(id);
+// A layer's directory in the staging directory.
+class OverlayDriver::Made final : public NewLayer {
+ public:
+  Made(const OverlayDriver& driver, RelPath id)
+      : driver_(driver), id_(std::move(id)), staging_(driver.staging_.get(), "") {}
+
+  void fill(std::string_view parent, const Made* below, Source& tar) {
+    size_bytes_ = driver_.fill_with_layer(staging_.fd(), parent, below, tar);
+    root_ = maybe_open_dir_at(staging_.fd(), "root");
+  }
+  // Of an image; also while it is being committed.
+  UniqueFd open_root() const {
+    VENEER_CHECK(root_.has_value());
+    return dup_fd(root_->get());
+  }
+
+  uint64_t size_bytes() const override { return size_bytes_; }
+  void commit() override {
+    driver_.sync_tree(staging_.fd());
+    driver_.publish(staging_, id_);
+  }
+
+ private:
+  const OverlayDriver& driver_;
+  RelPath id_;
+  Staging staging_;
+  std::optional<UniqueFd> root_;
+  uint64_t size_bytes_ = 0;
+};
+
+std::unique_ptr<NewLayer> OverlayDriver::make_layer(std::string_view id, std::string_view parent,
+                                                    const NewLayer* below, Source& tar) {
+  RelPath name = parse_id(id);
   if (exists_at(home_.get(), name)) fail(Code::already_exists, "a layer has the id {} already", id);
-  Staging staging(staging_.get(), "");
-  const uint64_t size = fill_with_layer(staging.fd(), parent, tar);
-  sync_tree(staging.fd());
-  publish(staging, name);
-  return size;
+  auto layer = std::make_unique<Made>(*this, std::move(name));
+  layer->fill(parent, dynamic_cast<const Made*>(below), tar);
+  return layer;
+}
+
+uint64_t OverlayDriver::add_layer(std::string_view id, std::string_view parent, Source& tar) {
+  const std::unique_ptr<NewLayer> layer = make_layer(id, parent, nullptr, tar);
+  layer->commit();
+  return layer->size_bytes();
 }
 
 // Commits a create() or an add_layer().
@@ -470,10 +509,11 @@ uint64_t OverlayDriver::apply_to_upper(int holder, int lower_root, Source& tar,
 }
 
 // The content of a new layer: an image over an image, a container's upper over a container's.
-uint64_t OverlayDriver::fill_with_layer(int layer, std::string_view parent, Source& tar) const {
+uint64_t OverlayDriver::fill_with_layer(int layer, std::string_view parent, const Made* below,
+                                        Source& tar) const {
   const ApplyOptions options{.id_maps = id_maps()};
   std::optional<IdLock> parent_lock = lock_parent(parent);
-  const auto parent_root = open_parent_root(parent);
+  const auto parent_root = below ? below->open_root() : open_parent_root(parent);
   if (!parent.empty() && !parent_root) {
     fill_layer(layer, parent);
     parent_lock.reset();

@@ -123,6 +123,29 @@ void ids_are_checked(DriverTest& t) {
   EXPECT_TRUE(t.driver->exists(longest));
 }
 
+void a_layer_is_made_over_one_that_is_not_committed(DriverTest& t) {
+  const auto make = [&t](const std::string& id, const std::string& parent, const NewLayer* below,
+                         LayerTar& tar) {
+    const std::string bytes = tar.bytes();
+    MemorySource source(std::as_bytes(std::span(bytes)), 1000);
+    return t.driver->make_layer(id, parent, below, source);
+  };
+  LayerTar base;
+  base.dir("d").file("d/one", "1").file("f", "base");
+  const std::unique_ptr<NewLayer> lower = make("lower", "", nullptr, base);
+  LayerTar top;
+  top.file("f", "top").whiteout("d/one");
+  const std::unique_ptr<NewLayer> upper = make("upper", "lower", lower.get(), top);
+  EXPECT_EQ(lower->size_bytes(), 5U);
+  EXPECT_EQ(upper->size_bytes(), 3U);
+  lower->commit();
+  upper->commit();
+  EXPECT_EQ(t.names("lower"), "d d/one f");
+  EXPECT_EQ(t.names("upper"), "d f");
+  t.driver->remove("upper");
+  t.driver->remove("lower");
+}
+
 void absence_is_not_found(DriverTest& t) {
   StringSink sink;
   EXPECT_FALSE(t.driver->exists("x"));
@@ -341,6 +364,7 @@ void many_at_once(DriverTest& t) {
 void register_driver_suite(const std::string& name, const DriverFactory& open) {
   const std::vector<std::pair<const char*, std::function<void(DriverTest&)>>> tests{
       {"IdsAreChecked", ids_are_checked},
+      {"ALayerIsMadeOverOneThatIsNotCommitted", a_layer_is_made_over_one_that_is_not_committed},
       {"AbsenceIsNotFound", absence_is_not_found},
       {"ImagesHoldTheMergedTree", images_hold_the_merged_tree},
       {"AddLayerIsCreateAndApply", add_layer_is_create_and_apply},

@@ -94,6 +94,27 @@ TEST_F(Overlay, ImagesShareInodes) {
   EXPECT_EQ(mode("child/root/d"), 0750u);
 }
 
+TEST_F(Overlay, ALayerIsSeenWhenItIsCommitted) {
+  LayerTar layer;
+  layer.file("g", "new");
+  const std::string bytes = layer.bytes();
+  const auto make = [&] {
+    MemorySource source(std::as_bytes(std::span(bytes)));
+    return driver_->make_layer("made", "image", nullptr, source);
+  };
+  make().reset();
+  EXPECT_FALSE(driver_->exists("made"));
+  const std::unique_ptr<NewLayer> late = make();
+  make()->commit();
+  EXPECT_EQ(parts("made"), std::vector<std::string>{"root"});
+  try {
+    late->commit();
+    ADD_FAILURE() << "made twice";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::already_exists);
+  }
+}
+
 TEST_F(Overlay, Metadata) {
   const std::string home = path_of(home_.get());
   EXPECT_EQ(driver_->metadata("image"),
