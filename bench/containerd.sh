@@ -35,8 +35,9 @@ finish() {
   exit $status
 }
 trap finish EXIT
-truncate --size "${DISK_SIZE:-8G}" "$MEMORY/image"
-mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "$MEMORY/image"
+# All of its blocks are there from the start, as a disk's are.
+head --bytes "${DISK_SIZE:-8G}" /dev/zero >"$MEMORY/image"
+mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$MEMORY/image"
 mkdir "$MEMORY/disk"
 mount -o loop "$MEMORY/image" "$MEMORY/disk"
 scratch=$MEMORY/disk/s
@@ -87,9 +88,21 @@ PROGRAM
 
 seconds_since() { awk "BEGIN {printf \"%.2f\", $EPOCHREALTIME - $1}"; }
 
-# unpack ROW: prints the seconds of importing, and of unpacking and mounting
+# forget: ends veneerd, and removes its store and the mounts of its layers
+forget() {
+  local target
+  veneerd_stop
+  while read -r target; do
+    umount "$target"
+  done < <(awk -v top="$scratch/run/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | tac)
+  rm -rf --one-file-system "$scratch"/{root,run}
+}
+
+# unpack ROW: prints the seconds of importing, and of unpacking and mounting. Each time containerd
+# begins anew, and so does veneerd.
 unpack() {
   local begin imported snapshotter=${1%-tar}
+  [[ $1 != veneer ]] || veneerd_start
   config "$1" >"$scratch/config.toml"
   in_cell rm -f /usr/local/bin/mkfs.erofs
   [[ $1 != erofs-tar ]] || in_cell cp "$scratch/programs/mkfs.erofs" /usr/local/bin
@@ -109,6 +122,7 @@ unpack() {
   ctr images rm --sync $image >/dev/null
   containerd_kill
   rm -rf --one-file-system "$scratch/ctd"
+  [[ $1 != veneer ]] || forget
 }
 
 # --- a container's snapshot ------------------------------------------------------------------
@@ -125,8 +139,7 @@ bench_calls() {
   cell_stop
   veneerd_start
   "$scratch/snapshots" "$VENEERD_SOCKET" "$scratch"
-  veneerd_stop
-  rm -r "$scratch"/{root,run}
+  forget
 }
 
 # --- unpacking -------------------------------------------------------------------------------
@@ -166,6 +179,7 @@ bench_unpacking() {
   veneerd_start
   printf 'veneerd, idle: %d KiB resident\n' "$(awk '$1 == "VmRSS:" {print $2}' \
     "/proc/$VENEERD_PID/status")"
+  forget
   for name in $IMAGES; do bench_image "$name"; done
 }
 
