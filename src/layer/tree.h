@@ -11,6 +11,8 @@
 // depends on them.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+#include <absl/strings/string_view.h>
 #include <sys/stat.h>
 
 #include <cstdint>
@@ -19,7 +21,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/digest.h"
@@ -155,10 +157,11 @@ class LayerTree {
     NodeId parent;
     std::string_view name;
     bool operator==(const NodeKey&) const = default;
-  };
-  struct NodeKeyHash {
-    size_t operator()(const NodeKey& key) const {
-      return std::hash<std::string_view>()(key.name) ^ (key.parent * size_t{0x9e3779b97f4a7c15});
+    template <typename Hash>
+    friend Hash AbslHashValue(Hash hash, const NodeKey& key) {
+      // Not std's, for which Debian's Abseil has no seed.
+      const absl::string_view name(key.name.data(), key.name.size());
+      return Hash::combine(std::move(hash), key.parent, name);
     }
   };
 
@@ -206,7 +209,7 @@ class LayerTree {
   const LowerNames* lower_;
   std::pmr::monotonic_buffer_resource arena_{64 * 1024};
   std::vector<Node> nodes_;
-  std::pmr::unordered_map<NodeKey, NodeId, NodeKeyHash> children_{&arena_};
+  absl::flat_hash_map<NodeKey, NodeId> children_;  // its hash has a seed: names are hostile
   std::vector<TreeInode> inodes_;
   std::vector<TreeAttributes> lower_directories_;
   std::vector<LowerLink> lower_links_;
