@@ -368,7 +368,9 @@ bool HttpServer::State::serve_one(Connection& connection, boost::beast::flat_buf
   parser.body_limit(UINT64_MAX);  // the handlers have theirs
   connection.set_deadline(deadline());
   error_code error;
-  http::read_header(connection, buffer, parser, error);
+  const size_t head_bytes = http::read_header(connection, buffer, parser, error);
+  // Beast lets one byte more pass.
+  if (!error && head_bytes > limits::kHttpHeadBytes) error = http::error::header_limit;
   if (error && error.category() != http::make_error_code(http::error::bad_method).category())
     return false;  // gone, or silent for too long
   if (error == http::error::end_of_stream || error == http::error::partial_message) return false;

@@ -390,6 +390,18 @@ TEST_P(Plugin, WhatIsNoHttpEndsTheConnection) {
   }
 }
 
+TEST_P(Plugin, HeadsAreLimited) {
+  for (const size_t size : {limits::kHttpHeadBytes, limits::kHttpHeadBytes + 1}) {
+    const std::string start = "GET /Plugin.Activate HTTP/1.1\r\nx: ";
+    const std::string end = "\r\n\r\n";
+    const UniqueFd other = connect_to(served_->path);
+    send_text(other.get(), start + std::string(size - start.size() - end.size(), 'x') + end);
+    const std::string head = Answers(other.get()).next().head;
+    const bool is_allowed = size == limits::kHttpHeadBytes;
+    EXPECT_TRUE(head.starts_with(is_allowed ? "HTTP/1.1 405 " : "HTTP/1.1 431 ")) << size << head;
+  }
+}
+
 TEST_P(Plugin, ConnectionsAreLimited) {
   std::vector<UniqueFd> connections;
   for (size_t i = 1; i < limits::kHttpConnections; ++i)
