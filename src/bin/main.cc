@@ -1,16 +1,11 @@
 // veneer: the command line.
 
-#include <fcntl.h>
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <csignal>
 
-#include "base/at.h"
 #include "base/error.h"
 #include "bin/command.h"
+#include "bin/process.h"
 #include "image/lookup.h"
 
 namespace veneer {
@@ -18,33 +13,8 @@ namespace {
 
 constexpr std::string_view kLogLevels[] = {"error", "info", "debug"};  // by LogLevel
 
-// SQLite maps a file that all processes share, and some file systems (btrfs) find only when a page
-// of it is written that they are full. Nothing can go on then; what it leaves is what a kill
-// leaves.
-void end_at_bus_error(int) {
-  constexpr std::string_view kText =
-      "veneer: store.db-shm: its file system is full, at its quota, or failing (SIGBUS)\n";
-  (void)!::write(STDERR_FILENO, kText.data(), kText.size());
-  ::_exit(1);
-}
-
-void prepare_process() {
-  // A closed standard descriptor would be given to the first file of the store that is opened, and
-  // output written into it. These give EBADF instead.
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (fcntl(fd, F_GETFD) >= 0) continue;
-    open_root("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY).release();
-  }
-  // A reader that went away is an error of write(), so that what was begun is cleaned up.
-  (void)std::signal(SIGPIPE, SIG_IGN);
-  (void)std::signal(SIGBUS, end_at_bus_error);
-  // Deep trees and many layers take a descriptor a level; the soft limit is for select() users.
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &files);  // fewer descriptors are no reason not to start
-  }
-}
+constexpr const char* kBusError =
+    "veneer: store.db-shm: its file system is full, at its quota, or failing (SIGBUS)\n";
 
 void add_global_options(CLI::App& app, Context& context) {
   app.add_option("--root", context.root, "Directory of the store")
@@ -136,7 +106,7 @@ int run_parsed(CLI::App& app, Context& context, int argc, char** argv) {
 int run(int argc, char** argv) {
   Context context;
   try {
-    prepare_process();
+    prepare_process(kBusError);
     CLI::App app("Veneer, a container layer store", "veneer");
     app.require_subcommand(1);
     app.fallthrough();

@@ -1,7 +1,6 @@
 // veneerd: the daemon. It serves containerd and Docker from a store.
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,6 +17,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "bin/command.h"
+#include "bin/process.h"
 #include "graphdriver/trash_thread.h"
 #include "rpc/apply_layer.h"
 #include "rpc/diff_service.h"
@@ -37,6 +37,10 @@ namespace veneer {
 namespace {
 
 constexpr std::string_view kLogLevels[] = {"error", "info", "debug"};  // by Log::Level
+constexpr const char* kBusError =
+    "level=error event=failed error=\"store.db-shm: its file system is full, at its quota, or "
+    "failing"
+    " (SIGBUS)\"\n";
 constexpr std::string_view kSpace = "containerd";
 // How long calls may take to come to their end after SIGTERM; systemd kills after 90 s.
 constexpr std::chrono::seconds kPatience(30);
@@ -129,17 +133,12 @@ sigset_t hold_signals() {
   return signals;
 }
 
-void prepare_process() {
-  (void)std::signal(SIGPIPE, SIG_IGN);
+void prepare_daemon() {
+  prepare_process(kBusError);
   // Nobody reloads anything: a terminal that closes, or a habit, is no reason to end.
   (void)std::signal(SIGHUP, SIG_IGN);
   // Modes are those that are asked for, in a container's directories above all.
   ::umask(0);
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &files);  // fewer descriptors are no reason not to start
-  }
 }
 
 // Tells systemd (sd_notify(3)): a datagram to the socket in the environment, an abstract one if its
@@ -303,7 +302,7 @@ int run(int argc, char** argv) {
       fmt::print(stderr, "veneerd: {} (see veneerd --help)\n", error.what());
       return kUsage;
     }
-    prepare_process();
+    prepare_daemon();
     const Log log(log_level(settings));
     try {
       serve(settings, log);

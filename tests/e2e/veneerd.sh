@@ -112,6 +112,15 @@ gone
 kill "$listener"
 expect "what is open" 0 "$(find "$scratch/root/opened" -type f | wc -l)"
 
+# A full file system can be found by SIGBUS alone; the service manager starts it again.
+serves "$scratch/notify-bus"
+kill -BUS "$server"
+status=0
+wait "$server" || status=$?
+kill "$listener"
+expect "the status after SIGBUS" 1 "$status"
+grep -q '^level=error event=failed .*SIGBUS' "$scratch/log" || fail "$(cat "$scratch/log")"
+
 # --- a configuration, and metrics --------------------------------------------------------------
 
 cat >"$scratch/veneerd.conf" <<CONF
