@@ -157,6 +157,9 @@ void StagingDir::publish(int dir, const RelPath& name, bool is_volatile) {
   is_published_ = true;
   if (is_volatile) return;
   try {
+    // Its own names first. ext4 and xfs then have nothing left to write for `dir`; btrfs may keep
+    // the directory without them otherwise.
+    sync_fd(dir_.get());
     sync_fd(dir);
   } catch (const Error&) {
     // Whoever hears of an error may try again, with the same name.

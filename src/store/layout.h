@@ -64,7 +64,7 @@ class StagingDir {
   ~StagingDir();
 
   int fd() const { return dir_.get(); }
-  // Renames the directory to `name` in `dir`, where nothing may be, and syncs `dir`, unless the
+  // Renames the directory to `name` in `dir`, where nothing may be, and syncs both, unless the
   // store is volatile. After an error it is where it was. The lock goes with the object.
   void publish(int dir, const RelPath& name, bool is_volatile = false);
 
