@@ -27,6 +27,7 @@ MAY_INCLUDE = {
 
 # Third-party headers, and the only files that may include them (a regular expression each).
 HOMES = [
+    (r"absl/", r"src/layer/tree"),
     (r"fmt/", r""),
     (r"openssl/", r"src/base/digest"),
     (r"isa-l/crc64\.h$", r"src/stream/checksum"),
