@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "base/error.h"
 
@@ -45,7 +46,10 @@ class FakeDriver : public Driver {
   };
 
   std::string_view name() const override { return "fake"; }
-  bool exists(std::string_view id) const override { return layers.contains(std::string(id)); }
+  bool exists(std::string_view id) const override {
+    const std::lock_guard lock(mutex_);
+    return layers.contains(std::string(id));
+  }
   uint64_t add_layer(std::string_view id, std::string_view parent, Source& tar) override {
     StringSink content;
     copy_all(tar, content);
@@ -92,6 +96,7 @@ class FakeDriver : public Driver {
     void commit() override {
       if (driver_.commit_error) fail(*driver_.commit_error, "not committed");
       EXPECT_TRUE(layer_.parent.empty() || driver_.exists(layer_.parent));
+      const std::lock_guard lock(driver_.mutex_);
       driver_.layers[id_] = layer_;
     }
 
@@ -104,6 +109,8 @@ class FakeDriver : public Driver {
   [[noreturn]] static void unused() {
     throw std::logic_error("load called what it has no use for");
   }
+
+  mutable std::mutex mutex_;  // over layers, while load_image() runs
 };
 
 class LoadTest : public testing::Test {

@@ -38,9 +38,8 @@ namespace {
 
 constexpr std::string_view kLogLevels[] = {"error", "info", "debug"};  // by Log::Level
 constexpr const char* kBusError =
-    "level=error event=failed error=\"store.db-shm: its file system is full, at its quota, or "
-    "failing"
-    " (SIGBUS)\"\n";
+    "level=error event=failed "
+    "error=\"store.db-shm: its file system is full, at its quota, or failing (SIGBUS)\"\n";
 constexpr std::string_view kSpace = "containerd";
 // How long calls may take to come to their end after SIGTERM; systemd kills after 90 s.
 constexpr std::chrono::seconds kPatience(30);

@@ -119,6 +119,11 @@ uint64_t file_system_magic_at(int dir, PathView path) {
   return static_cast<uint32_t>(status.f_type);
 }
 
+bool journals_in_order(int dir) {
+  const uint64_t type = file_system_magic_at(dir, ".");
+  return type == magic::kExt4 || type == magic::kXfs;
+}
+
 std::string file_system_name(uint64_t magic) {
   const Name* const found = std::ranges::find(kNames, magic, &Name::magic);
   return found == std::end(kNames) ? fmt::format("unknown (0x{:x})", magic)

@@ -93,6 +93,9 @@ inline constexpr uint64_t kZfs = 0x2fc12fc1;
 
 // The file system magic there (statfs f_type).
 uint64_t file_system_magic_at(int dir, PathView path);
+// Whether the file system of an open directory (ext4, xfs) has one journal for all names and
+// attributes, in order: what is synced makes durable all that was changed before it.
+bool journals_in_order(int dir);
 // "ext4", "xfs", ... of a magic number; "unknown (0x...)" else.
 std::string file_system_name(uint64_t magic);
 

@@ -91,9 +91,10 @@ bool is_damaged(const Layout& layout) {
 
 }  // namespace
 
-OpenMark::OpenMark(const Layout& layout) {
+OpenMark::OpenMark(const Layout& layout, bool is_volatile) {
   (void)try_make_dir_at(layout.root(), kOpenedName, 0700);
   dir_ = open_dir_at(layout.root(), kOpenedName);
+  is_durable_ = is_volatile || journals_in_order(dir_.get());
   // Another process may take it for one of the dead before it is locked: then make another.
   do {
     try {
@@ -114,6 +115,12 @@ OpenMark::~OpenMark() {
   } catch (const Error&) {
     // The next process looks for orphans in vain; or, if the disk is full still, only `check` does.
   }
+}
+
+void OpenMark::make_durable() {
+  if (is_durable_) return;
+  sync_fd(dir_.get());
+  is_durable_ = true;
 }
 
 void OpenMark::make() {

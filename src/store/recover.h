@@ -30,11 +30,13 @@ namespace veneer {
 // The sign that a process has the store open.
 class OpenMark {
  public:
-  explicit OpenMark(const Layout& layout);
+  OpenMark(const Layout& layout, bool is_volatile);
   OpenMark(const OpenMark&) = delete;
   OpenMark& operator=(const OpenMark&) = delete;
   ~OpenMark();
 
+  // Before the first change that could become durable without the mark.
+  void make_durable();
   // The mark will outlive the process: it could not clear up after itself.
   void keep() { is_kept_ = true; }
 
@@ -52,6 +54,7 @@ class OpenMark {
   UniqueFd dir_;
   RelPath name_;
   UniqueFd lock_;
+  std::atomic<bool> is_durable_ = false;
   std::atomic<bool> is_kept_ = false;
 };
 
@@ -60,7 +63,7 @@ class OpenMark {
 // the commit it was, so nothing is undone at once.
 class OrphanGuard {
  public:
-  explicit OrphanGuard(OpenMark& mark) : mark_(mark) {}
+  explicit OrphanGuard(OpenMark& mark) : mark_(mark) { mark_.make_durable(); }
   OrphanGuard(const OrphanGuard&) = delete;
   OrphanGuard& operator=(const OrphanGuard&) = delete;
   ~OrphanGuard() {

@@ -52,7 +52,7 @@ Store::Store(const StoreOptions& options)
       layout_(options_.root),
       meta_(layout_, options_.is_volatile),
       lowers_(layout_, options_.run, meta_.identity()),
-      open_mark_(std::make_unique<OpenMark>(layout_)) {
+      open_mark_(std::make_unique<OpenMark>(layout_, options_.is_volatile)) {
   recover(*open_mark_, layout_, meta_, lowers_);
 }
 

@@ -75,13 +75,11 @@ Usage measure_tree(int dir) {
   return usage;
 }
 
-// ext4 and xfs write their journals in order: one sync of something changed last carries all names
-// and attributes from before. What is left is the data, of which all is sent off before anything is
+// Where the journal is in order, one sync of something changed last carries all names and
+// attributes from before. What is left is the data, of which all is sent off before anything is
 // waited for, so that the blocks it needs are in that journal too.
 void sync_tree(int dir, const Usage& usage) {
-  const uint64_t type = file_system_magic_at(dir, ".");
-  if (usage.inodes >= kFewInodes || (type != magic::kExt4 && type != magic::kXfs))
-    return sync_file_system(dir);
+  if (usage.inodes >= kFewInodes || !journals_in_order(dir)) return sync_file_system(dir);
   visit_files(dir, [](int fd) { start_sync(fd, 0, 0); });
   visit_files(dir, [](int fd) { sync_data(fd); });
   const struct stat st = stat_fd(dir);
