@@ -119,7 +119,9 @@ OpenMark::~OpenMark() {
 
 void OpenMark::make_durable() {
   if (is_durable_) return;
-  sync_fd(dir_.get());
+  // All of it: syncing the names here alone could make the end of another's mark durable, and not
+  // the removal before it.
+  sync_file_system(dir_.get());
   is_durable_ = true;
 }
 
