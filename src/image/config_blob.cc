@@ -36,9 +36,7 @@ void StagedConfig::publish(Meta::Transaction& transaction) {
   if (transaction.maybe_blob(digest_)) return;
   const Layout& layout = store_.layout();
   const RelPath name = Layout::digest_name(digest_);
-  // What has no row is a crash's: publishers hold the write lock.
-  discard_if_there(layout, layout.blobs(), name);
-  rename_at(staging_.fd(), kStagedName, layout.blobs(), name);
+  put_in_place(staging_.fd(), kStagedName, layout.blobs(), name);
   if (!store_.options().is_volatile) sync_fd(layout.blobs());
   transaction.add_blob(digest_, text_.size());
 }

@@ -403,9 +403,7 @@ int64_t Import::Impl::publish_layer(Meta::Transaction& transaction, size_t index
     return publish_variant(transaction, item, *layer);
   const Layout& layout = store.layout();
   const RelPath name = Layout::digest_name(item.new_record.diff_id);
-  // What has no row is a crash's: publishers hold the write lock.
-  discard_if_there(layout, layout.layers(), name);
-  rename_at(staging->fd(), item_name(index), layout.layers(), name);
+  put_in_place(staging->fd(), item_name(index), layout.layers(), name);
   if (is_durable()) sync_fd(layout.layers());
   item.new_variant.layer = transaction.add_layer(item.new_record);
   return transaction.add_variant(item.new_variant);
@@ -418,8 +416,7 @@ int64_t Import::Impl::publish_variant(Meta::Transaction& transaction, Item& item
   const Layout& layout = store.layout();
   const UniqueFd directory = open_dir_at(layout.layers(), Layout::digest_name(layer.diff_id));
   const RelPath name = RelPath::parse_name(item.new_variant.name, "variant");
-  discard_if_there(layout, directory.get(), name);
-  rename_at(item.directory.get(), name, directory.get(), name);
+  put_in_place(item.directory.get(), name, directory.get(), name);
   if (is_durable()) sync_fd(directory.get());
   item.new_variant.layer = layer.id;
   return transaction.add_variant(item.new_variant);

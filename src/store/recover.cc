@@ -157,6 +157,14 @@ void recover(const OpenMark& mark, const Layout& layout, Meta& meta, Lowers& low
   mark.forget_dead(dead);
 }
 
+void put_in_place(int from_dir, PathView from, int to_dir, PathView to) {
+  if (exists_at(to_dir, to)) {
+    exchange_at(from_dir, from, to_dir, to);
+  } else {
+    rename_at(from_dir, from, to_dir, to);
+  }
+}
+
 void discard_if_there(const Layout& layout, int dir, const RelPath& name) {
   if (!exists_at(dir, name)) return;
   try {

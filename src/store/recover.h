@@ -79,6 +79,10 @@ class OrphanGuard {
 // Clears up after processes that died, if one did; not where the database has lost rows.
 void recover(const OpenMark& mark, const Layout& layout, Meta& meta, Lowers& lowers);
 
+// Renames what a publisher has staged to its place. What is there, without a row, is a crash's, as
+// publishers hold the write lock; or its row was lost, and it may be all that there is of it until
+// the transaction is committed: the two change places, so that at no moment there is nothing.
+void put_in_place(int from_dir, PathView from, int to_dir, PathView to);
 // Layout::discard() of something that may be gone already.
 void discard_if_there(const Layout& layout, int dir, const RelPath& name);
 // The same for snapshots/<id>, with what is mounted in it.

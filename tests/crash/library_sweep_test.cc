@@ -2,7 +2,10 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "image/documents.h"
 #include "image/library.h"
+#include "store/meta_sql.h"
+#include "store/repair.h"
 #include "tests/crash/store_state.h"
 #include "tests/support/fake_archive.h"
 #include "tests/support/layer_tar.h"
@@ -132,6 +135,48 @@ TEST(LibrarySweep, MountAnImage) {
 TEST(LibrarySweep, UnmountAnImage) {
   const auto unmount = [](Library& library) { (void)library.unmount("first:1"); };
   sweep(unmount, [](Library& library) { (void)library.mount("first:1"); }, unmount);
+}
+
+// All rows that an image and a container stand on, made anew. One repair after the other gets
+// there, whatever became of the one before.
+void repair(Store& store) {
+  const auto left = repair_store(
+      store, check_store(store, test::kAlone).damages,
+      {.parse_layers = [](const std::string& config) { return parse_config(config).diff_ids; },
+       .check = test::kAlone});
+  if (!left.empty()) fail(Code::io, "{}: {}", left.front().what, left.front().why);
+}
+TEST(LibrarySweep, RepairLostRows) {
+  const Form form = Form::packed;
+  test::sweep({.prepare =
+                   [&](const Scratch& scratch) {
+                     Store store(test::store_options(scratch, form));
+                     Library library(store);
+                     prepare(library);
+                     test::reboot(scratch);
+                     SqlConnection database(store.layout().path() + "/store.db");
+                     for (const char* const table : {"variants", "layers", "snapshots"})
+                       database.run(fmt::format("DELETE FROM {}", table));
+                   },
+               .operate =
+                   [&](const Scratch& scratch, const std::function<void()>& arm) {
+                     Store store(test::store_options(scratch, form, false));
+                     arm();
+                     repair(store);
+                   },
+               .observe =
+                   [&](const Scratch& scratch, bool) {
+                     {
+                       Store store(test::store_options(scratch, form));
+                       repair(store);
+                     }
+                     test::State state = test::observe_store(scratch, form, false);
+                     EXPECT_FALSE(state.contains("damage"));
+                     EXPECT_EQ(state["image"].size(), 1U);
+                     EXPECT_EQ(state["layer"].size(), 2U);
+                     return state;
+                   },
+               .clean_up = test::reboot});
 }
 
 }  // namespace
