@@ -58,7 +58,8 @@ test-tsan: ## unit and root tests but gRPC's under the thread sanitizer (root)
 	scripts/install-deps build test
 	$(call compile,tsan)
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
-	  setarch --addr-no-randomize $(call run_tests,tsan) $(sanitized) --exclude-regex '^(unit|suite)\.rpc'
+	  setarch --addr-no-randomize $(call run_tests,tsan) $(sanitized) \
+	  --exclude-regex '^(unit|suite)\.rpc'
 
 lint: ## formatting, clang-tidy and shellcheck
 	scripts/install-deps build lint

@@ -160,8 +160,8 @@ class LayerTree {
     template <typename Hash>
     friend Hash AbslHashValue(Hash hash, const NodeKey& key) {
       // Not std's, for which Debian's Abseil has no seed.
-      const absl::string_view name(key.name.data(), key.name.size());
-      return Hash::combine(std::move(hash), key.parent, name);
+      const absl::string_view text(key.name.data(), key.name.size());
+      return Hash::combine(std::move(hash), key.parent, text);
     }
   };
 
