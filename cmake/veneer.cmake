@@ -4,7 +4,9 @@ add_library(veneer_flags INTERFACE)
 target_compile_options(veneer_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast
   -Wnon-virtual-dtor -Woverloaded-virtual -Wnull-dereference -Wundef -Wcast-qual -Wextra-semi
-  -Werror -fno-strict-aliasing -fstack-protector-strong)
+  -Werror -fno-strict-aliasing -fstack-protector-strong
+  # What the stable sort of libstdc++ 12 is made of.
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>)
 target_compile_definitions(veneer_flags INTERFACE _GLIBCXX_ASSERTIONS _GNU_SOURCE)
 target_include_directories(veneer_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
 
