@@ -12,6 +12,7 @@
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
+#include <absl/hash/hash.h>
 #include <absl/strings/string_view.h>
 #include <sys/stat.h>
 
@@ -157,11 +158,11 @@ class LayerTree {
     NodeId parent;
     std::string_view name;
     bool operator==(const NodeKey&) const = default;
-    template <typename Hash>
-    friend Hash AbslHashValue(Hash hash, const NodeKey& key) {
-      // Not std's, for which Debian's Abseil has no seed.
-      const absl::string_view text(key.name.data(), key.name.size());
-      return Hash::combine(std::move(hash), key.parent, text);
+  };
+  struct NodeKeyHash {
+    size_t operator()(const NodeKey& key) const {
+      // Not std's view, for which Debian's Abseil has no seed.
+      return absl::HashOf(key.parent, absl::string_view(key.name.data(), key.name.size()));
     }
   };
 
@@ -209,7 +210,8 @@ class LayerTree {
   const LowerNames* lower_;
   std::pmr::monotonic_buffer_resource arena_{64 * 1024};
   std::vector<Node> nodes_;
-  absl::flat_hash_map<NodeKey, NodeId> children_;  // its hash has a seed: names are hostile
+  absl::flat_hash_map<NodeKey, NodeId, NodeKeyHash>
+      children_;  // its hash has a seed: names are hostile
   std::vector<TreeInode> inodes_;
   std::vector<TreeAttributes> lower_directories_;
   std::vector<LowerLink> lower_links_;
