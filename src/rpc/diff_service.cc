@@ -24,16 +24,6 @@ using grpc::ServerContext;
 using grpc::Status;
 namespace pb = containerd::services::diff::v1;
 
-class FileSource final : public Source {
- public:
-  explicit FileSource(UniqueFd file) : file_(std::move(file)), source_(file_.get()) {}
-  Bytes next(Room room) override { return source_.next(room); }
-
- private:
-  UniqueFd file_;
-  FdSource source_;
-};
-
 // The blob as a file of containerd's.
 std::unique_ptr<Source> maybe_open_file(const std::string& content_dir, const Digest& digest) {
   const RelPath path = RelPath::clamp(fmt::format("{}/blobs/sha256/{}", content_dir, digest.hex()));

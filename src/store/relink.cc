@@ -19,17 +19,6 @@ namespace {
 // Images' and containers' snapshots, docs/FORMAT.md.
 constexpr std::string_view kImageSpace = "local";
 
-// A layer's tar that the store has, with its descriptor.
-class StoredTar final : public Source {
- public:
-  explicit StoredTar(UniqueFd file) : file_(std::move(file)), source_(file_.get()) {}
-  Bytes next(Room room) override { return source_.next(room); }
-
- private:
-  UniqueFd file_;
-  FdSource source_;
-};
-
 struct ImageToLink {
   ImageRecord record;
   std::vector<Digest> layers;                  // lowest first
@@ -152,7 +141,7 @@ std::unique_ptr<Source> Relink::open_layer(const Digest& diff_id) const {
   auto tar = directory ? maybe_open_at(directory->get(), kLayerTarName, O_RDONLY) : std::nullopt;
   if (!tar) fail(Code::not_found, "layer {} is not in the store", diff_id.str());
   forget_cached(tar->get());
-  return std::make_unique<StoredTar>(std::move(*tar));
+  return std::make_unique<FileSource>(std::move(*tar));
 }
 
 std::optional<int64_t> Relink::restore_chain(Meta::Transaction& transaction,

@@ -16,6 +16,7 @@
 
 #include "base/at.h"
 #include "base/digest.h"
+#include "base/fd.h"
 
 namespace veneer {
 
@@ -53,6 +54,17 @@ class FdSource : public Source {
 
  private:
   int fd_;
+};
+
+// The same with a descriptor of its own.
+class FileSource : public Source {
+ public:
+  explicit FileSource(UniqueFd file) : file_(std::move(file)), source_(file_.get()) {}
+  Bytes next(Room room) override { return source_.next(room); }
+
+ private:
+  UniqueFd file_;
+  FdSource source_;
 };
 
 // A part of a file that does not move the file position (several may read one descriptor). Throws
