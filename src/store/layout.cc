@@ -84,6 +84,7 @@ Layout::Layout(const std::string& root) {
   OpenedDir opened = open_or_make_root(root, 0700);
   root_ = std::move(opened.fd);
   path_ = path_of(root_.get());
+  is_journal_in_order_ = journals_in_order(root_.get());
   bool is_new = false;
   const UniqueFd layers = open_or_make_dir_at(root_.get(), "layers", is_new);
   const UniqueFd blobs = open_or_make_dir_at(root_.get(), "blobs", is_new);
@@ -157,9 +158,8 @@ void StagingDir::publish(int dir, const RelPath& name, bool is_volatile) {
   is_published_ = true;
   if (is_volatile) return;
   try {
-    // Its own names first. ext4 and xfs then have nothing left to write for `dir`; btrfs may keep
-    // the directory without them otherwise.
-    sync_fd(dir_.get());
+    // Otherwise btrfs may keep the directory without its names.
+    if (!layout_.is_journal_in_order()) sync_fd(dir_.get());
     sync_fd(dir);
   } catch (const Error&) {
     // Whoever hears of an error may try again, with the same name.

@@ -24,6 +24,9 @@ class Layout {
   int staging() const { return staging_.get(); }      // staging
   int trash() const { return trash_.get(); }          // trash
 
+  // Of the file system that all of them are on; see mount/mount.h.
+  bool is_journal_in_order() const { return is_journal_in_order_; }
+
   // Absolute and resolved.
   const std::string& path() const { return path_; }
   std::string snapshot_path(int64_t id) const;  // <root>/snapshots/<id>
@@ -47,6 +50,7 @@ class Layout {
   UniqueFd blobs_;
   UniqueFd staging_;
   UniqueFd trash_;
+  bool is_journal_in_order_ = false;
 };
 
 // The parts of a snapshot's directory.
@@ -64,8 +68,9 @@ class StagingDir {
   ~StagingDir();
 
   int fd() const { return dir_.get(); }
-  // Renames the directory to `name` in `dir`, where nothing may be, and syncs both, unless the
-  // store is volatile. After an error it is where it was. The lock goes with the object.
+  // Renames the directory to `name` in `dir`, where nothing may be, and makes that durable, and the
+  // names in it, unless the store is volatile. After an error it is where it was. The lock goes
+  // with the object.
   void publish(int dir, const RelPath& name, bool is_volatile = false);
 
  private:

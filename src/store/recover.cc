@@ -94,7 +94,7 @@ bool is_damaged(const Layout& layout) {
 OpenMark::OpenMark(const Layout& layout, bool is_volatile) {
   (void)try_make_dir_at(layout.root(), kOpenedName, 0700);
   dir_ = open_dir_at(layout.root(), kOpenedName);
-  is_durable_ = is_volatile || journals_in_order(dir_.get());
+  is_durable_ = is_volatile || layout.is_journal_in_order();
   // Another process may take it for one of the dead before it is locked: then make another.
   do {
     try {
