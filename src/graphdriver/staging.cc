@@ -1,6 +1,8 @@
 #include "graphdriver/staging.h"
 
 #include <exception>
+#include <optional>
+#include <utility>
 
 #include "base/at.h"
 #include "base/error.h"
@@ -9,14 +11,32 @@
 
 namespace veneer {
 
+namespace {
+
+constexpr int kMaxTries = 100;
+
+// Makes a directory and locks it. Nothing if remove_stale() came between the two.
+UniqueFd try_make_locked(int dir, const RelPath& name) {
+  try {
+    make_dir_at(dir, name, 0700);
+  } catch (const SysError& error) {
+    // It looks at what it has made, for the umask.
+    if (error.error_number() != ENOENT) throw;
+    return {};
+  }
+  std::optional<UniqueFd> made = maybe_open_dir_at(dir, name);
+  if (!made || !try_lock_fd(made->get()) || !exists_at(dir, name)) return {};
+  return std::move(*made);
+}
+
+}  // namespace
+
 Staging::Staging(int dir, std::string_view prefix) : dir_(dir) {
-  // remove_stale() may come between the making and the locking: then make another.
-  do {
+  for (int tries = 0; !fd_; ++tries) {
+    if (tries == kMaxTries) fail(Code::unavailable, "{}: new directories do not stay", name_.str());
     name_ = RelPath::parse_name(fmt::format("{}{}", prefix, random_name()), "name");
-    make_dir_at(dir_, name_, 0700);
-    auto fd = maybe_open_dir_at(dir_, name_);
-    if (fd) fd_ = std::move(*fd);
-  } while (!fd_ || !try_lock_fd(fd_.get()) || !exists_at(dir_, name_));
+    fd_ = try_make_locked(dir_, name_);
+  }
 }
 
 Staging::~Staging() {

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <stop_token>
+#include <thread>
+
 #include "base/at.h"
 #include "base/error.h"
 
@@ -51,6 +54,16 @@ TEST_F(StagingTest, TheWorkOfTheLivingIsNotStale) {
   const Staging alive(dir(), "x-");
   remove_stale(dir(), "x-");
   EXPECT_EQ(list_dir(dir()), (std::vector<std::string>{alive.name().str(), "y-other"}));
+}
+
+TEST_F(StagingTest, MakersAndCleanersMayMeet) {
+  std::jthread cleaner([this](const std::stop_token& stop) {
+    while (!stop.stop_requested()) remove_stale(dir(), "x-");
+  });
+  for (int i = 0; i < 2000; ++i) {
+    const Staging alive(dir(), "x-");
+    EXPECT_TRUE(exists_at(dir(), alive.name()));
+  }
 }
 
 }  // namespace
