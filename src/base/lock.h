@@ -2,6 +2,11 @@
 // description's: it goes with the last descriptor of it, also when the process dies.
 #pragma once
 
+#include <string_view>
+
+#include "base/fd.h"
+#include "base/path.h"
+
 namespace veneer {
 
 enum class Lock { shared, exclusive };
@@ -14,5 +19,14 @@ bool try_lock_fd(int fd);
 
 // Before the descriptor goes.
 void unlock_fd(int fd) noexcept;
+
+// A directory of one's own, locked: others that remove what nobody has locked leave it alone.
+struct LockedDir {
+  RelPath name;
+  UniqueFd fd;
+};
+// Makes <dir>/<prefix><random>, 0700. Another one if a remover came between its making and its
+// locking; unavailable if that goes on and on.
+LockedDir make_locked_dir(int dir, std::string_view prefix);
 
 }  // namespace veneer

@@ -1,7 +1,6 @@
 #include "graphdriver/staging.h"
 
 #include <exception>
-#include <optional>
 #include <utility>
 
 #include "base/at.h"
@@ -11,32 +10,10 @@
 
 namespace veneer {
 
-namespace {
-
-constexpr int kMaxTries = 100;
-
-// Makes a directory and locks it. Nothing if remove_stale() came between the two.
-UniqueFd try_make_locked(int dir, const RelPath& name) {
-  try {
-    make_dir_at(dir, name, 0700);
-  } catch (const SysError& error) {
-    // It looks at what it has made, for the umask.
-    if (error.error_number() != ENOENT) throw;
-    return {};
-  }
-  std::optional<UniqueFd> made = maybe_open_dir_at(dir, name);
-  if (!made || !try_lock_fd(made->get()) || !exists_at(dir, name)) return {};
-  return std::move(*made);
-}
-
-}  // namespace
-
 Staging::Staging(int dir, std::string_view prefix) : dir_(dir) {
-  for (int tries = 0; !fd_; ++tries) {
-    if (tries == kMaxTries) fail(Code::unavailable, "{}: new directories do not stay", name_.str());
-    name_ = RelPath::parse_name(fmt::format("{}{}", prefix, random_name()), "name");
-    fd_ = try_make_locked(dir_, name_);
-  }
+  LockedDir made = make_locked_dir(dir_, prefix);
+  name_ = std::move(made.name);
+  fd_ = std::move(made.fd);
 }
 
 Staging::~Staging() {

@@ -12,9 +12,6 @@ namespace veneer {
 
 namespace {
 
-// Each may meet another process that empties the directory; that all do is no accident.
-constexpr int kStagingAttempts = 100;
-
 // A directory of the store, made if it is not there. `is_new` is set then, else left alone.
 UniqueFd open_or_make_dir_at(int dir, PathView name, bool& is_new) {
   if (auto fd = maybe_open_dir_at(dir, name)) return std::move(*fd);
@@ -62,20 +59,6 @@ void remove_all_unlocked(int dir, DeletedByOthers others, std::exception_ptr& fi
 
 RelPath random_path() {
   return RelPath::parse_name(random_name(), "name");
-}
-
-// No descriptor if empty_trash() came between the making and the locking.
-UniqueFd try_make_locked(int dir, const RelPath& name) {
-  try {
-    make_dir_at(dir, name, 0700);
-  } catch (const SysError& error) {
-    // It looks at what it has made, for the umask.
-    if (error.error_number() != ENOENT) throw;
-    return {};
-  }
-  std::optional<UniqueFd> made = maybe_open_dir_at(dir, name);
-  if (!made || !try_lock_fd(made->get()) || !exists_at(dir, name)) return {};
-  return std::move(*made);
 }
 
 }  // namespace
@@ -134,12 +117,9 @@ void Layout::discard(int dir, const RelPath& name) const {
 }
 
 StagingDir::StagingDir(const Layout& layout) : layout_(layout) {
-  for (int attempt = 0; attempt < kStagingAttempts; ++attempt) {
-    name_ = random_path();
-    dir_ = try_make_locked(layout_.staging(), name_);
-    if (dir_) return;
-  }
-  fail(Code::unavailable, "{}/staging: new directories do not stay", layout_.path());
+  LockedDir made = make_locked_dir(layout_.staging(), "");
+  name_ = std::move(made.name);
+  dir_ = std::move(made.fd);
 }
 
 StagingDir::StagingDir(StagingDir&&) noexcept = default;
