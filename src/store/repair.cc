@@ -151,12 +151,7 @@ void Repair::place_variant(const LayerRecord& layer, const VariantRecord& varian
                            PathView made) {
   const Meta::Transaction guard = store_.meta().write();  // nothing is removed meanwhile
   const UniqueFd directory = open_dir_at(layout_.layers(), Layout::digest_name(layer.diff_id));
-  const RelPath name = RelPath::parse_name(variant.name, "variant");
-  const auto st = maybe_stat_at(directory.get(), name);
-  // A rename replaces a file by a file only.
-  const bool is_replaced = st && variant.form == Form::packed && S_ISREG(st->st_mode);
-  if (!is_replaced) discard_if_there(layout_, directory.get(), name);
-  replace_at(staging, made, directory.get(), name);
+  put_in_place(staging, made, directory.get(), RelPath::parse_name(variant.name, "variant"));
   if (is_durable()) sync_fd(directory.get());
   store_.lowers().release(variant.id);
 }
@@ -192,11 +187,7 @@ void Repair::place_tar(const Damage& damage, StagingDir& staging) {
   const RelPath name = Layout::digest_name(layer->diff_id);
   const auto directory = maybe_open_dir_at(layout_.layers(), name);
   if (directory) {
-    const auto st = maybe_stat_at(directory->get(), kLayerTarName);
-    if (st && !S_ISREG(st->st_mode))
-      discard_if_there(layout_, directory->get(),
-                       RelPath::parse_name(kLayerTarName.c_str(), "tar"));
-    replace_at(staging.fd(), kLayerTarName, directory->get(), kLayerTarName);
+    put_in_place(staging.fd(), kLayerTarName, directory->get(), kLayerTarName);
     if (is_durable()) sync_fd(directory->get());
   } else {
     discard_if_there(layout_, layout_.layers(), name);  // what is no directory
@@ -237,10 +228,7 @@ bool Repair::fetch_blob(const Damage& damage) {
   Meta::Transaction transaction = store_.meta().write();
   if (!transaction.maybe_image(digest)) return false;
   if (!is_there) {
-    const RelPath name = Layout::digest_name(digest);
-    const auto st = maybe_stat_at(layout_.blobs(), name);
-    if (st && !S_ISREG(st->st_mode)) discard_if_there(layout_, layout_.blobs(), name);
-    replace_at(staging.fd(), kStagedBlob, layout_.blobs(), name);
+    put_in_place(staging.fd(), kStagedBlob, layout_.blobs(), Layout::digest_name(digest));
     if (is_durable()) sync_fd(layout_.blobs());
   }
   if (transaction.maybe_blob(digest) != text->size()) transaction.remove_blob(digest);
