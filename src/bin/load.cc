@@ -16,20 +16,6 @@ namespace {
 // decompression goes on.
 constexpr size_t kChunksAhead = 96;
 
-std::unique_ptr<NewLayer> make_layer(const ImageArchive& image, size_t index, Driver& driver,
-                                     std::string_view id, std::string_view parent,
-                                     const NewLayer* below, ImportProgress& progress) {
-  const ImageLayer& layer = image.manifest().layers[index];
-  const std::unique_ptr<Source> stored = image.open_layer(index);
-  CountingSource counted(*stored, [&](size_t bytes) { progress.add(index, bytes); });
-  std::optional<VerifyingBesideSource> blob;
-  if (layer.blob_digest) blob.emplace(counted, *layer.blob_digest, "blob", layer.blob_size);
-  DecompressingSource plain(blob ? static_cast<Source&>(*blob) : counted);
-  PrefetchSource ahead(plain, kChunksAhead);
-  VerifyingBesideSource tar(ahead, layer.diff_id, "uncompressed");
-  return driver.make_layer(id, parent, below, tar);
-}
-
 // The chain of an image's layers: while one becomes durable, the next is made over it.
 class ChainLoader {
  public:
@@ -54,19 +40,30 @@ class ChainLoader {
  private:
   // Nothing if the layer is there.
   std::unique_ptr<NewLayer> make(size_t index) {
-    const std::string& id = loaded_[index].id;
-    if (driver_.exists(id)) {
+    if (driver_.exists(loaded_[index].id)) {
       progress_.exists(index);
       return nullptr;
     }
     progress_.begin(index);
     std::unique_ptr<NewLayer> made;
     unless_exists(index, [&] {
-      const std::string parent = index == 0 ? "" : loaded_[index - 1].id;
-      made = make_layer(image_, index, driver_, id, parent, below_.get(), progress_);
+      made = read(index);
       progress_.done(index);
     });
     return made;
+  }
+
+  std::unique_ptr<NewLayer> read(size_t index) {
+    const ImageLayer& layer = image_.manifest().layers[index];
+    const std::unique_ptr<Source> stored = image_.open_layer(index);
+    CountingSource counted(*stored, [&](size_t bytes) { progress_.add(index, bytes); });
+    std::optional<VerifyingBesideSource> blob;
+    if (layer.blob_digest) blob.emplace(counted, *layer.blob_digest, "blob", layer.blob_size);
+    DecompressingSource plain(blob ? static_cast<Source&>(*blob) : counted);
+    PrefetchSource ahead(plain, kChunksAhead);
+    VerifyingBesideSource tar(ahead, layer.diff_id, "uncompressed");
+    const std::string parent = index == 0 ? "" : loaded_[index - 1].id;
+    return driver_.make_layer(loaded_[index].id, parent, below_.get(), tar);
   }
 
   void begin_commit(size_t index) {
