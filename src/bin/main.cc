@@ -13,9 +13,6 @@ namespace {
 
 constexpr std::string_view kLogLevels[] = {"error", "info", "debug"};  // by LogLevel
 
-constexpr const char* kBusError =
-    "veneer: store.db-shm: its file system is full, at its quota, or failing (SIGBUS)\n";
-
 void add_global_options(CLI::App& app, Context& context) {
   app.add_option("--root", context.root, "Directory of the store")
       ->envname("VENEER_ROOT")
@@ -106,7 +103,7 @@ int run_parsed(CLI::App& app, Context& context, int argc, char** argv) {
 int run(int argc, char** argv) {
   Context context;
   try {
-    prepare_process(kBusError);
+    prepare_process(fmt::format("veneer: {}", kBusError));
     CLI::App app("Veneer, a container layer store", "veneer");
     app.require_subcommand(1);
     app.fallthrough();

@@ -37,9 +37,6 @@ namespace veneer {
 namespace {
 
 constexpr std::string_view kLogLevels[] = {"error", "info", "debug"};  // by Log::Level
-constexpr const char* kBusError =
-    "level=error event=failed "
-    "error=\"store.db-shm: its file system is full, at its quota, or failing (SIGBUS)\"\n";
 constexpr std::string_view kSpace = "containerd";
 // How long calls may take to come to their end after SIGTERM; systemd kills after 90 s.
 constexpr std::chrono::seconds kPatience(30);
@@ -133,7 +130,8 @@ sigset_t hold_signals() {
 }
 
 void prepare_daemon() {
-  prepare_process(kBusError);
+  prepare_process(
+      log_line(Log::Level::error, {{"event", "failed"}, {"error", std::string(kBusError)}}));
   // Nobody reloads anything: a terminal that closes, or a habit, is no reason to end.
   (void)std::signal(SIGHUP, SIG_IGN);
   // Modes are those that are asked for, in a container's directories above all.
