@@ -161,7 +161,7 @@ class LayerTree {
   };
   struct NodeKeyHash {
     size_t operator()(const NodeKey& key) const {
-      // Not std's view, for which Debian's Abseil has no seed.
+      // Names are hostile: it has a seed, but for std's view, to which Debian's Abseil gives none.
       return absl::HashOf(key.parent, absl::string_view(key.name.data(), key.name.size()));
     }
   };
@@ -210,8 +210,7 @@ class LayerTree {
   const LowerNames* lower_;
   std::pmr::monotonic_buffer_resource arena_{64 * 1024};
   std::vector<Node> nodes_;
-  absl::flat_hash_map<NodeKey, NodeId, NodeKeyHash>
-      children_;  // its hash has a seed: names are hostile
+  absl::flat_hash_map<NodeKey, NodeId, NodeKeyHash> children_;
   std::vector<TreeInode> inodes_;
   std::vector<TreeAttributes> lower_directories_;
   std::vector<LowerLink> lower_links_;
