@@ -22,6 +22,32 @@ if(VENEER_FUZZ)
   target_compile_options(veneer_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# Half of what a verb takes would be the loading of shared libraries, so a program that sets
+# STATIC_LIBRARIES has Debian's archives instead. veneerd does not: gRPC brings the same libraries,
+# shared.
+#
+# veneer_library(crypto OpenSSL::Crypto ARCHIVES crypto): declares veneer_use_crypto, which is either.
+function(veneer_library name shared)
+  cmake_parse_arguments(arg "" "" "ARCHIVES" ${ARGN})
+  set(archives)
+  foreach(archive IN LISTS arg_ARCHIVES)
+    if(TARGET ${archive})
+      list(APPEND archives ${archive})
+      continue()
+    endif()
+    find_library(VENEER_ARCHIVE_${archive} lib${archive}.a REQUIRED)
+    list(APPEND archives ${VENEER_ARCHIVE_${archive}})
+  endforeach()
+  list(JOIN archives "$<SEMICOLON>" archives)
+  add_library(veneer_use_${name} INTERFACE)
+  target_link_libraries(veneer_use_${name} INTERFACE
+    "$<IF:$<BOOL:$<TARGET_PROPERTY:STATIC_LIBRARIES>>,${archives},${shared}>")
+endfunction()
+
+# Debian has no archive of fmt.
+add_library(veneer_fmt STATIC ${PROJECT_SOURCE_DIR}/cmake/fmt.cc)
+veneer_library(fmt fmt::fmt ARCHIVES veneer_fmt)
+
 # Tests need not be fast, and are half of what is compiled. With this, and with the headers that all
 # have compiled once, they take a third of the time. (g++ guesses at null values with -O1; ccache
 # wants the last.)
@@ -30,7 +56,7 @@ target_compile_options(veneer_test_flags INTERFACE
   -O1 -g1 -pthread $<$<CXX_COMPILER_ID:GNU>:-Wno-null-dereference -fpch-preprocess>)
 function(veneer_test_code target)
   target_link_libraries(${target} PRIVATE
-    veneer_flags veneer_test_flags fmt::fmt Threads::Threads GTest::gtest)
+    veneer_flags veneer_test_flags veneer_use_fmt Threads::Threads GTest::gtest)
 endfunction()
 add_library(veneer_test_headers OBJECT ${PROJECT_SOURCE_DIR}/tests/support/headers.cc)
 veneer_test_code(veneer_test_headers)
@@ -56,7 +82,7 @@ function(veneer_test_library target)
   target_precompile_headers(${target} REUSE_FROM veneer_test_headers)
 endfunction()
 
-# veneer_module(base SOURCES error.cc ... TESTS error_test.cc ... LINK stream OpenSSL::Crypto ...)
+# veneer_module(base SOURCES error.cc ... TESTS error_test.cc ... LINK stream veneer_use_crypto ...)
 # One directory of src/ is one static library, veneer_<name>; its unit tests are one executable,
 # <name>_test, which needs no root. A LINK entry that names another directory means that
 # directory's library.
@@ -71,7 +97,7 @@ function(veneer_module name)
     endif()
   endforeach()
   add_library(veneer_${name} STATIC ${arg_SOURCES})
-  target_link_libraries(veneer_${name} PUBLIC veneer_flags fmt::fmt Threads::Threads ${links})
+  target_link_libraries(veneer_${name} PUBLIC veneer_flags veneer_use_fmt Threads::Threads ${links})
   if(arg_TESTS)
     veneer_test_program(${name}_test SOURCES ${arg_TESTS} LINK veneer_${name})
     add_test(NAME unit.${name} COMMAND ${name}_test)

@@ -1,6 +1,9 @@
 #include "base/digest.h"
 
-#include <openssl/evp.h>
+// OpenSSL would have EVP used. That sets up providers and reads a configuration first, which takes
+// longer than most verbs do, and draws all of the library into what links it statically.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 
 #include "base/error.h"
 
@@ -48,12 +51,9 @@ std::string Digest::hex() const {
 }
 
 struct Sha256::Context {
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> md{EVP_MD_CTX_new(), EVP_MD_CTX_free};
+  SHA256_CTX sha;
 
-  void start() {
-    if (!md || EVP_DigestInit_ex(md.get(), EVP_sha256(), nullptr) != 1)
-      fail(Code::unavailable, "OpenSSL offers no SHA-256");
-  }
+  void start() { VENEER_CHECK(SHA256_Init(&sha) == 1); }
 };
 
 Sha256::Sha256() : context_(std::make_unique<Context>()) {
@@ -64,15 +64,12 @@ Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 Sha256::~Sha256() = default;
 
 void Sha256::update(std::span<const std::byte> bytes) {
-  VENEER_CHECK(EVP_DigestUpdate(context_->md.get(), bytes.data(), bytes.size()) == 1);
+  VENEER_CHECK(SHA256_Update(&context_->sha, bytes.data(), bytes.size()) == 1);
 }
 
 Digest Sha256::finish() {
   std::array<std::byte, Digest::kBytes> bytes;
-  unsigned int size = 0;
-  VENEER_CHECK(EVP_DigestFinal_ex(context_->md.get(),
-                                  reinterpret_cast<unsigned char*>(bytes.data()), &size) == 1);
-  VENEER_CHECK(size == Digest::kBytes);
+  VENEER_CHECK(SHA256_Final(reinterpret_cast<unsigned char*>(bytes.data()), &context_->sha) == 1);
   context_->start();
   return Digest(bytes);
 }
