@@ -242,7 +242,8 @@ life_tables() {
   "$CONTAINER_LIFE" "$store" "$DISK/run" corpus 10 100 1000 10000
   "$VENEER" --root "$store" --run "$DISK/run" ps -q |
     xargs "$VENEER" --root "$store" --run "$DISK/run" rm >/dev/null
-  "$here/verbs.py" "$VENEER" "$store" "$DISK/run" corpus
+  "$VENEER" --root "$store" --run "$DISK/run" rmi corpus >/dev/null
+  "$here/verbs.py" "$VENEER" "$store" "$DISK/run" "$LAYOUT-gz"
   unmount_below "$DISK"
   rm -rf --one-file-system "$store" "$DISK/run"
 }

@@ -25,16 +25,19 @@ bool has_entries(int dir) {
   return DirReader(dir).next().has_value();
 }
 
+void redirect_to_null(std::initializer_list<int> standard) {
+  const UniqueFd null = open_root("/dev/null", O_RDWR);
+  for (const int fd : standard) check(dup2(null.get(), fd), "dup2");
+}
+
 // It holds nothing of its parent's: no terminal, no pipe whose reader waits for the end, no lock on
 // a descriptor that a script gave to it, no working directory that could not be unmounted.
 [[noreturn]] void delete_trash_of(const std::string& root) {
   try {
-    (void)setsid();  // fails for a leader, which a fresh child is not
+    redirect_to_null({STDIN_FILENO, STDERR_FILENO});
     check(close_range(STDERR_FILENO + 1, ~0U, 0), "close_range");
+    (void)setsid();  // fails for a leader, which a fresh child is not
     check(fchdir(open_root("/").get()), "fchdir");
-    const UniqueFd null = open_root("/dev/null", O_RDWR);
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-      check(dup2(null.get(), fd), "dup2");
     empty_trash(Layout(root));
   } catch (const std::exception&) {
     _exit(kFailed);  // veneer gc tries again, and says why it fails
@@ -49,6 +52,8 @@ LocalStore::LocalStore(const Context& context) : store(store_options(context)), 
 void empty_trash_in_background(const Context& context) {
   const std::string root = absolute(context.root);
   if (!has_entries(Layout(root).trash())) return;
+  // Here, as a pipe's reader would wait until the child has come so far.
+  redirect_to_null({STDOUT_FILENO});
   const pid_t child = fork();
   if (child == 0) delete_trash_of(root);
   if (child < 0) log(context, LogLevel::info, "veneer gc is to delete what was removed");
@@ -83,8 +88,8 @@ int remove_each(const Context& context, const std::vector<std::string>& referenc
       remove(local.library, json, reference);
     });
   }
-  empty_trash_in_background(context);
   if (context.json) answer(json.end_array());
+  empty_trash_in_background(context);
   return status;
 }
 

@@ -133,9 +133,9 @@ Meta::Connection::Connection(const Layout& layout, bool is_volatile)
   const int64_t schema = schema_of(sql_);
   sql_.run("COMMIT");
   sql_.run(is_volatile ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL");
-  // The log is read at the first opening after a crash or the last closing: keep it short.
+  // Whoever opens the store alone, as most verbs do, reads the log: keep it short.
   sql_.run(
-      "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 256");
+      "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 64");
   if (schema != kSchemaVersion) make_schema(layout);
 }
 
