@@ -107,7 +107,9 @@ class Checker {
   CheckResult run();
 
  private:
-  bool read_rows();
+  void read_rows();
+  void check_files();
+  void add_database(std::string why);
   void check_references();
   void check_layers();
   void check_snapshots();
@@ -132,42 +134,47 @@ class Checker {
 };
 
 CheckResult Checker::run() {
-  if (read_rows()) {
-    check_layers();
-    check_snapshots();
-    check_blobs();
-    find_orphans();
-    look_again();
-    look_again_at_orphans();
+  try {
+    read_rows();
+    check_files();
+  } catch (const Error& error) {
+    // A database that is damaged fails in many ways, and sometimes late.
+    if (error.code() != Code::corrupt) throw;
+    if (std::ranges::find(result_.damages, DamageKind::database, &Damage::kind) ==
+        result_.damages.end())
+      add_database(error.message());
     keep_what_may_be_needed();
-    name_users();
   }
   std::ranges::stable_sort(result_.damages, {}, &Damage::kind);
   return std::move(result_);
 }
 
-// False if the rows cannot be read.
-bool Checker::read_rows() {
-  const auto add = [&](std::string why) {
-    Damage damage;
-    damage.what = "database";
-    damage.path = "store.db";
-    damage.why = std::move(why);
-    result_.damages.push_back(std::move(damage));
-  };
-  for (std::string& why : find_database_damage(store_.layout())) add(std::move(why));
-  try {
-    check_references();
-    rows_.emplace(store_.meta().read(), broken_);
-  } catch (const Error& error) {
-    if (error.code() != Code::corrupt) throw;
-    if (result_.damages.empty()) add(error.message());
-    return false;
-  }
+void Checker::check_files() {
+  check_layers();
+  check_snapshots();
+  check_blobs();
+  find_orphans();
+  look_again();
+  look_again_at_orphans();
+  keep_what_may_be_needed();
+  name_users();
+}
+
+void Checker::add_database(std::string why) {
+  Damage damage;
+  damage.what = "database";
+  damage.path = "store.db";
+  damage.why = std::move(why);
+  result_.damages.push_back(std::move(damage));
+}
+
+void Checker::read_rows() {
+  for (std::string& why : find_database_damage(store_.layout())) add_database(std::move(why));
+  check_references();
+  rows_.emplace(store_.meta().read(), broken_);
   result_.layers = rows_->layers.size();
   result_.snapshots = rows_->snapshots.size();
   result_.blobs = rows_->blobs.size();
-  return true;
 }
 
 void Checker::check_references() {
@@ -434,6 +441,8 @@ std::string_view to_string(DamageKind kind) {
       return "database";
     case DamageKind::reference:
       return "reference";
+    case DamageKind::row:
+      return "row";
     case DamageKind::layer:
       return "layer";
     case DamageKind::tar:
@@ -466,6 +475,8 @@ std::string_view to_string(Remedy remedy) {
       return "remove the row";
     case Remedy::make_directory:
       return "make it anew";
+    case Remedy::correct_row:
+      return "correct the row";
     case Remedy::relink:
       return "from the layers";
   }

@@ -25,6 +25,7 @@ namespace veneer {
 enum class DamageKind {
   database,   // SQLite's own structures
   reference,  // a row whose partner is not there
+  row,        // one that says what the files do not
   layer,      // its directory, or all of its variants
   tar,
   index,
@@ -43,6 +44,7 @@ enum class Remedy {
   other_image,     // from another file that has the bytes
   discard,         // moved to trash
   remove_row,      // which nothing refers to
+  correct_row,     // from the layer's tar
   relink,          // lost rows, from the configuration of an image and its layers
   make_directory,  // which was empty
 };
@@ -63,6 +65,7 @@ struct Damage {
   int64_t variant = 0;
   int64_t snapshot = 0;
   int64_t image = 0;
+  uint64_t file_bytes = 0;              // of a wrong row: what is right
   std::vector<int64_t> snapshots = {};  // of a lost row: those that cannot be read without it
 };
 

@@ -17,7 +17,9 @@ namespace {
 // Errors that say something of what is on disk, not of the one who looks.
 bool is_damage(const Error& error) {
   const auto* system = dynamic_cast<const SysError*>(&error);
-  if (system == nullptr) return error.code() == Code::corrupt;
+  if (system == nullptr)
+    return error.code() == Code::corrupt ||
+           error.code() == Code::invalid_argument;  // a name in the database that cannot be one
   switch (system->error_number()) {
     case EIO:
     case EUCLEAN:
@@ -58,6 +60,7 @@ class LayerCheck {
   bool is_lone(const VariantRecord& variant) const;
   void check_tar();
   void read_tar();
+  void check_row();
   void check_variant(const VariantRecord& variant);
   void check_tree(const VariantRecord& variant, const RelPath& name);
   void check_index(const VariantRecord& variant, const RelPath& name);
@@ -162,6 +165,18 @@ void LayerCheck::read_tar() {
   if (const Digest digest = hashed.digest(); digest != layer_.record.diff_id)
     fail(Code::corrupt, "its digest is {}", digest.str());
   tree_ = std::move(tree);
+  check_row();
+}
+
+// What of the row is told by the tar, and not looked at when a layer is used.
+void LayerCheck::check_row() {
+  const uint64_t is = tree_->file_bytes();
+  if (is == layer_.record.file_bytes) return;
+  Damage& damage = add(DamageKind::row, fmt::format("the database has {} bytes of files, not {}",
+                                                    layer_.record.file_bytes, is));
+  damage.remedy = Remedy::correct_row;
+  damage.path.clear();
+  damage.file_bytes = is;
 }
 
 void LayerCheck::check_variant(const VariantRecord& variant) {

@@ -145,4 +145,10 @@ void LoneRows::set_digest(int64_t variant, const Digest& digest) const {
   writer.commit();
 }
 
+void LoneRows::set_file_bytes(int64_t layer, uint64_t file_bytes) const {
+  Writer writer(layout_, is_volatile_);
+  writer.run("UPDATE layers SET file_bytes = ?2 WHERE id = ?1", layer, file_bytes);
+  writer.commit();
+}
+
 }  // namespace veneer

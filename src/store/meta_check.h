@@ -38,6 +38,8 @@ class LoneRows {
   bool remove_variant(int64_t variant) const;
   // What the index of a variant is now.
   void set_digest(int64_t variant, const Digest& digest) const;
+  // What the tar of a layer says.
+  void set_file_bytes(int64_t layer, uint64_t file_bytes) const;
 
  private:
   class Writer;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -97,6 +98,13 @@ SnapshotRecord read_snapshot_of(SqlConnection& sql, int64_t id) {
   SqlQuery row(sql, kSql, id);
   if (!row.next()) fail(Code::corrupt, "{}: there is no snapshot {}", sql.path(), id);
   return read_snapshot(row);
+}
+
+void check_is_no_loop(const SqlConnection& sql, const std::vector<SnapshotRecord>& chain) {
+  std::set<int64_t> seen;
+  for (const SnapshotRecord& snapshot : chain)
+    if (!seen.insert(snapshot.id).second)
+      fail(Code::corrupt, "{}: snapshot {} is its own parent's parent", sql.path(), snapshot.id);
 }
 
 void read_labels(SqlConnection& sql, SnapshotRecord& snapshot) {
@@ -259,9 +267,11 @@ std::vector<SnapshotRecord> Meta::Transaction::chain(int64_t id) {
     chain.push_back(read_snapshot_of(sql, *next));
     if (chain.back().info.kind == Kind::committed) ++depth;
     // Of other kinds there is at most one, at the top. A loop ends here, too.
-    if (depth > limits::kSnapshotDepth || chain.size() > limits::kSnapshotDepth + 1)
+    if (depth > limits::kSnapshotDepth || chain.size() > limits::kSnapshotDepth + 1) {
+      check_is_no_loop(sql, chain);
       fail(Code::resource_exhausted, "more than {} layers, one over the other",
            limits::kSnapshotDepth);
+    }
   }
   return chain;
 }

@@ -27,6 +27,7 @@ Code to_code(int result) {
   switch (result & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+    case SQLITE_ERROR:  // the statements are right: the schema that they meet is not
       return Code::corrupt;
     case SQLITE_NOMEM:
     case SQLITE_TOOBIG:

@@ -243,6 +243,17 @@ TEST_F(MetaTest, ChainsHaveALimit) {
   EXPECT_EQ(code_of([&] { transaction.chain(too_deep); }), Code::resource_exhausted);
 }
 
+TEST_F(MetaTest, AChainThatIsALoopIsDamage) {
+  Meta::Transaction transaction = meta_.write();
+  const int64_t lower = transaction.add_snapshot(named("lower", std::nullopt));
+  SnapshotRecord upper = named("upper", lower);
+  upper.id = transaction.add_snapshot(upper);
+  transaction.commit();
+  SqlConnection(layout_.path() + "/store.db")
+      .run(fmt::format("UPDATE snapshots SET parent = {} WHERE id = {}", upper.id, lower));
+  EXPECT_EQ(code_of([&] { meta_.read().chain(upper.id); }), Code::corrupt);
+}
+
 TEST_F(MetaTest, UnusedLayers) {
   Meta::Transaction transaction = meta_.write();
   SnapshotRecord snapshot = named("a");

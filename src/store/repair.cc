@@ -51,6 +51,7 @@ class Repair {
   bool discard(const Damage& damage);
   bool remove_row(const Damage& damage);
   bool remove_unused_layers(const Damage& damage);
+  bool correct_row(const Damage& damage);
   bool make_directory(const Damage& damage);
   bool relink_all();
 
@@ -290,6 +291,11 @@ bool Repair::remove_unused_layers(const Damage& damage) {
   return true;
 }
 
+bool Repair::correct_row(const Damage& damage) {
+  if (!options_.is_dry_run) lone_rows_.set_file_bytes(damage.layer, damage.file_bytes);
+  return done("{}: its row corrected", damage.what);
+}
+
 bool Repair::make_directory(const Damage& damage) {
   if (options_.is_dry_run) return done("{}: made anew", damage.path);
   Meta::Transaction guard = store_.meta().write();
@@ -335,6 +341,8 @@ bool Repair::repair(const Damage& damage) {
       return remove_row(damage);
     case Remedy::make_directory:
       return make_directory(damage);
+    case Remedy::correct_row:
+      return correct_row(damage);
     case Remedy::relink:
       return relink_all();
     case Remedy::none:
