@@ -15,7 +15,7 @@ namespace {
 
 constexpr PathView kDatabaseName = "store.db";
 constexpr PathView kLogName = "store.db-wal";
-constexpr uint64_t kLogRoom = 2 << 20;  // readers can keep it from being written back at 256 KiB
+constexpr uint64_t kLogRoom = 2 << 20;  // twice what it has when it is written back
 constexpr PathView kLockName = "store.lock";
 
 // "VNER". SQLite keeps it in the file for file(1) and for us.
@@ -134,7 +134,7 @@ Meta::Connection::Connection(const Layout& layout, bool is_volatile)
   sql_.run("COMMIT");
   sql_.run(is_volatile ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL");
   // Whoever opens the store alone, as most verbs do, reads the log: keep it short.
-  sql_.run("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 64");
+  sql_.run("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 256");
   if (schema != kSchemaVersion) make_schema(layout);
 }
 
