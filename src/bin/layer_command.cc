@@ -1,6 +1,7 @@
 // veneer layer: layers by themselves, without a store. Packed or as directories, and mounted.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 
 #include "base/error.h"
@@ -62,7 +63,10 @@ int mount(Request& request) {
   try {
     for (const OpenedLayer& layer : layers) {
       lock_fd(layer.directory.get(), Lock::shared);  // until the overlay is there
-      spec.lower.push_back(lower_path(layer));
+      std::string lower = lower_path(layer);
+      // One that is there twice adds nothing, and overlayfs takes no directory twice (ELOOP).
+      if (std::ranges::find(spec.lower, lower) == spec.lower.end())
+        spec.lower.push_back(std::move(lower));
     }
     if (!request.upper.empty()) {
       const OpenedDir upper = open_or_make_root(absolute(request.upper), 0700);
@@ -72,7 +76,7 @@ int mount(Request& request) {
       spec.work = path_of(upper.fd.get()) + "/work";
     } else if (spec.lower.size() == 1) {
       // A single layer needs no overlay to be read, but one to hide its whiteouts' devices; and
-      // that needs a second lower directory, which must not be the same one (ELOOP).
+      // that needs a second lower directory, which must not be the same one.
       (void)try_make_dir_at(layers.front().directory.get(), "empty", 0700);
       spec.lower.push_back(path_of(layers.front().directory.get()) + "/empty");
     }

@@ -292,11 +292,9 @@ MountPlan plan_mount(Store& store, Meta::Transaction& transaction, const Snapsho
     fail(Code::failed_precondition, "snapshot {} is committed: make a view of it",
          snapshot.info.name);
   const std::string own = store.layout().snapshot_path(snapshot.id);
+  const std::optional<int64_t> top = snapshot.variant ? snapshot.id : snapshot.parent;
   std::vector<std::string> lower;
-  if (snapshot.variant) lower.push_back(store.lowers().path(*snapshot.variant));
-  if (snapshot.parent)
-    for (std::string& path : store.lower_paths(transaction, *snapshot.parent))
-      lower.push_back(std::move(path));
+  if (top) lower = store.lower_paths(transaction, *top);
 
   const bool is_read_only = snapshot.info.kind == Kind::view || snapshot.variant;
   if (lower.empty())

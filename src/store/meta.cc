@@ -134,7 +134,8 @@ Meta::Connection::Connection(const Layout& layout, bool is_volatile)
   sql_.run("COMMIT");
   sql_.run(is_volatile ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL");
   // Whoever opens the store alone, as most verbs do, reads the log: keep it short.
-  sql_.run("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 256");
+  sql_.run(
+      "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 256");
   if (schema != kSchemaVersion) make_schema(layout);
 }
 

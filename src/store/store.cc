@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <set>
 #include <utility>
 
 #include "base/at.h"
@@ -73,10 +74,15 @@ const std::string& Store::why_not_packed() {
 
 std::vector<std::string> Store::lower_paths(Meta::Transaction& transaction, int64_t snapshot) {
   std::vector<std::string> paths;
-  for (const SnapshotRecord& layer : transaction.chain(snapshot))
-    paths.push_back(
-        layer.variant ? lowers_.path(*layer.variant)
-                      : fmt::format("{}/{}", layout_.snapshot_path(layer.id), kUpperName.c_str()));
+  std::set<int64_t> above;
+  for (const SnapshotRecord& layer : transaction.chain(snapshot)) {
+    if (!layer.variant) {
+      paths.push_back(fmt::format("{}/{}", layout_.snapshot_path(layer.id), kUpperName.c_str()));
+      above.clear();  // it may redirect to what only the layers below it have
+    } else if (above.insert(layer.variant->id).second) {
+      paths.push_back(lowers_.path(*layer.variant));
+    }
+  }
   return paths;
 }
 

@@ -47,8 +47,10 @@ class Store {
   Form form();
   const std::string& why_not_packed();
 
-  // The lower directories of a committed snapshot, topmost first: paths for a mount, or opened and
-  // as a view for layer/diff and layer/tree.
+  // The lower directories of a snapshot that is committed or a layer, topmost first: paths for a
+  // mount, or opened and as a view for layer/diff and layer/tree. A layer that an image has twice
+  // (as many have an empty one) is one path: overlayfs takes no directory twice (ELOOP), and the
+  // lower one shows nothing that the upper one does not.
   std::vector<std::string> lower_paths(Meta::Transaction& transaction, int64_t snapshot);
   struct OpenedView {
     std::vector<UniqueFd> directories;

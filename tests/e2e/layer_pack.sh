@@ -202,6 +202,10 @@ expect "mounts at the end" 0 "$(mounts_left)"
 layer mount --upper "$SCRATCH/upper" "${STACK[@]}" "$target/box"
 expect "a change after mounting again" new "$(cat "$target/box/etc/motd")"
 layer unmount "$target/box"
+# An image may have a layer twice.
+layer mount "${STACK[@]}" "${STACK[0]}" "$target/box"
+layer unmount "$target/box"
+expect "mounts after a layer twice" 0 "$(mounts_left)"
 
 # Marks for directories that the lower layers do not have make none, also where reading again is
 # what finds that out, and nothing else is different over them.

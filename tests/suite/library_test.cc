@@ -232,8 +232,49 @@ TEST_P(LibraryTest, TheSameLayerTwice) {
   load(FakeArchive({empty, base_tar(), empty, implicit_tar(), implicit_tar()}, {"tool"}));
   EXPECT_EQ(library().layers(library().image("tool")).size(), 5U);
   EXPECT_EQ(leftovers(), "3 0 1 0 0");
+  const std::map<std::string, std::string> tree = tree_of("tool");
+  load(FakeArchive({base_tar(), implicit_tar()}, {"once"}));
+  EXPECT_EQ(tree, tree_of("once"));
   (void)library().remove_image("tool");
+  (void)library().remove_image("once");
   EXPECT_EQ(leftovers(), "0 0 0 0 0");
+}
+
+// The lower one is not mounted, and nothing is missed: files, directories and marks between the two
+// are undone by the upper one, whether it brings things or hides them.
+TEST_P(LibraryTest, TheSameLayerTwiceWithOthersBetween) {
+  const auto twice = [&](const std::string& layer, const std::string& between) {
+    const std::string lowest = LayerTar()
+                                   .dir("etc")
+                                   .file("etc/conf", "lowest")
+                                   .dir("var")
+                                   .file("var/log", "lowest")
+                                   .file("var/run", "lowest")
+                                   .bytes();
+    load(FakeArchive({lowest, layer, between, layer}, {"twice"}));
+    const std::map<std::string, std::string> shown = tree_of("twice");
+    const ContainerInfo box = library().create("twice", "box");
+    write_file_at(open_root(library().mount("box")).get(), "new", "new", 0644);
+    (void)library().commit("box", {.name = "more", .changes = {}, .message = {}, .author = {}});
+    EXPECT_TRUE(tree_of("more").contains("new"));
+    library().remove_container("box");
+    load(FakeArchive({lowest, between, layer}, {"once"}));
+    EXPECT_EQ(shown, tree_of("once"));
+    for (const char* name : {"more", "twice", "once"}) (void)library().remove_image(name);
+    return shown;
+  };
+  const std::string brings =
+      LayerTar().dir("etc").file("etc/conf", "layer").file("etc/new", "layer").bytes();
+  const std::string hides = LayerTar().dir("var").file("var/.wh.log", "").bytes();
+  const std::string replaces = LayerTar().dir("var").file("var/.wh..wh..opq", "").bytes();
+  const std::string deletes = LayerTar().file(".wh.etc", "").file("var/log", "between").bytes();
+  const std::string adds = LayerTar().file("var/log", "between").file("etc/new", "b").bytes();
+  const std::string turns = LayerTar().file("etc", "a file").dir("var/log").bytes();
+  for (const std::string& between : {deletes, adds, turns}) {
+    EXPECT_TRUE(twice(brings, between).contains("etc/new"));
+    EXPECT_FALSE(twice(hides, between).contains("var/log"));
+    EXPECT_FALSE(twice(replaces, between).contains("var/run"));
+  }
 }
 
 TEST_P(LibraryTest, WithoutLayers) {
