@@ -13,6 +13,8 @@
 # make with enable_tar_index: an index by mkfs.erofs, and the tar behind it.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
+# shellcheck source=bench/disk.sh
+. "$here/disk.sh"
 support=$here/../tests/support
 export VENEER=${VENEER:-$here/../build/release/bin/veneer}
 CORPUS=${CORPUS:-/var/tmp/corpus}
@@ -35,11 +37,7 @@ finish() {
   exit $status
 }
 trap finish EXIT
-# All of its blocks are there from the start, as a disk's are.
-head --bytes "${DISK_SIZE:-8G}" /dev/zero >"$MEMORY/image"
-mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$MEMORY/image"
-mkdir "$MEMORY/disk"
-mount -o loop "$MEMORY/image" "$MEMORY/disk"
+make_disk "$MEMORY/image" "${DISK_SIZE:-8G}" "$MEMORY/disk"
 scratch=$MEMORY/disk/s
 mkdir "$scratch"
 # shellcheck source=tests/support/containerd.sh
@@ -90,11 +88,8 @@ seconds_since() { awk "BEGIN {printf \"%.2f\", $EPOCHREALTIME - $1}"; }
 
 # forget: ends veneerd, and removes its store and the mounts of its layers
 forget() {
-  local target
   veneerd_stop
-  while read -r target; do
-    umount "$target"
-  done < <(awk -v top="$scratch/run/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | tac)
+  unmount_below "$scratch/run"
   rm -rf --one-file-system "$scratch"/{root,run}
 }
 

@@ -7,6 +7,8 @@
 #   make_corpus.sh), RUNS (1; of which the fastest counts), DISK_SIZE (10G)
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
+# shellcheck source=bench/disk.sh
+. "$here/disk.sh"
 VENEER=$(realpath -m "${VENEER:-$here/../build/release/bin/veneer}")
 CORPUS=${CORPUS:-/var/tmp/corpus}
 RUNS=${RUNS:-1}
@@ -50,10 +52,7 @@ timed() {
 # measure DRIVER: one of Docker's, or that of the plugin after "veneerd "
 measure() {
   local disk=$scratch/disk
-  truncate --size "$DISK_SIZE" "$memory/image"
-  mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$memory/image"
-  mkdir -p "$disk"
-  mount -o loop "$memory/image" "$disk"
+  make_disk "$memory/image" "$DISK_SIZE" "$disk"
   DATA=$disk/docker
   cell_start "$clients" "$scratch" "$CORPUS"
   registry_start

@@ -11,6 +11,8 @@
 #   RUNS (3; of which the fastest counts), DISK_SIZE (8G, in memory)
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
+# shellcheck source=bench/disk.sh
+. "$here/disk.sh"
 
 what=${1:-full}
 TABLES=${*:2}
@@ -63,16 +65,6 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
-make_disk() {
-  # A disk has its blocks from the start. Those of a sparse file would be found, and cleared, while
-  # something is timed that syncs; and again after a discard.
-  head --bytes "$DISK_SIZE" /dev/zero >"$MEMORY/image"
-  # Whole inode tables from the start: the kernel would write them while something is timed.
-  mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$MEMORY/image"
-  mkdir "$DISK"
-  mount -o loop "$MEMORY/image" "$DISK"
-}
-
 # --- rows ------------------------------------------------------------------------------------
 
 # A table is rows that do the same work; the first is the one that the ratios are of. Each row has
@@ -93,14 +85,6 @@ row() {
   NAMES+=("$1")
   COMMANDS+=("$2")
   PREPARES+=("${3:-true}")
-}
-
-# Undoes the mounts that a row has left, the last first.
-unmount_below() {
-  local target
-  while read -r target; do
-    umount "$target"
-  done < <(awk -v top="$1/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | tac)
 }
 
 # measure ROW: prints "wall user+sys rss" in seconds and KiB, or fails.
@@ -325,7 +309,7 @@ share_table() {
   run_table
 }
 
-make_disk
+make_disk "$MEMORY/image" "$DISK_SIZE" "$DISK"
 echo "$(nproc) cores, Linux $(uname -r), best of $RUNS; ratio: to the first row, above 1 is slower"
 run_tables() {
   case $1 in

@@ -1,0 +1,21 @@
+# Sourced by the benchmarks: the disk that they write to, in memory, so that no real one decides.
+# shellcheck shell=bash
+
+# make_disk IMAGE SIZE TARGET: mounts a new ext4 file system in the file IMAGE on TARGET.
+make_disk() {
+  # A disk has its blocks from the start. Those of a sparse file would be found, and cleared, while
+  # something is timed that syncs; and again after a discard.
+  head --bytes "$2" /dev/zero >"$1"
+  # Whole inode tables from the start: the kernel would write them while something is timed.
+  mkfs.ext4 -q -F -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$1"
+  mkdir -p "$3"
+  mount -o loop "$1" "$3"
+}
+
+# unmount_below DIRECTORY: undoes the mounts that are left there, the last first.
+unmount_below() {
+  local target
+  while read -r target; do
+    umount "$target"
+  done < <(awk -v top="$1/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | tac)
+}
