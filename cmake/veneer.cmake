@@ -26,7 +26,8 @@ endif()
 # STATIC_LIBRARIES has Debian's archives instead. veneerd does not: gRPC brings the same libraries,
 # shared.
 #
-# veneer_library(crypto OpenSSL::Crypto ARCHIVES crypto): declares veneer_use_crypto, which is either.
+# veneer_library(crypto OpenSSL::Crypto ARCHIVES crypto): declares veneer_use_crypto, which is
+# either.
 function(veneer_library name shared)
   cmake_parse_arguments(arg "" "" "ARCHIVES" ${ARGN})
   set(archives)

@@ -21,7 +21,8 @@ struct LocalStore {
 };
 
 // Deletes what was removed, in a process of its own that nothing waits for; `veneer gc` does the
-// same and waits. Call it when the store is closed again and all is printed: nothing can be, after it.
+// same and waits. Call it when the store is closed again and all is printed: nothing can be, after
+// it.
 void empty_trash_in_background(const Context& context);
 
 // Calls `call` with each of several arguments. What fails is reported on standard error, and does

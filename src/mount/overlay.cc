@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "base/at.h"
 #include "base/error.h"
@@ -74,8 +77,21 @@ uint64_t mount_id_of(const std::string& path) {
   return status.stx_mnt_id;
 }
 
+// overlayfs takes no directory twice.
+std::optional<std::string> maybe_given_twice(const OverlaySpec& spec) {
+  std::map<std::pair<dev_t, ino_t>, std::string> seen;
+  for (const std::string& lower : spec.lower) {
+    const struct stat status = stat_fd(open_root(lower, O_PATH | O_DIRECTORY).get());
+    const auto [other, is_new] = seen.emplace(std::pair(status.st_dev, status.st_ino), lower);
+    if (!is_new) return fmt::format("{} and {} are one directory", other->second, lower);
+  }
+  return std::nullopt;
+}
+
 // What was tried, with what makes it fail most often.
 std::string describe(int error_number, const OverlaySpec& spec) {
+  if (error_number == ELOOP)
+    if (std::optional<std::string> twice = maybe_given_twice(spec)) return *std::move(twice);
   if (spec.upper.empty())
     return fmt::format("{} lower directories from {}", spec.lower.size(), spec.lower.front());
   if (mount_id_of(spec.upper) != mount_id_of(spec.work))
