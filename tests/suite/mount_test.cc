@@ -258,6 +258,11 @@ TEST_P(OverlayTest, FailuresNameTheCauseAndLeaveNothing) {
   unknown.options = {"no_such_option=1"};
   EXPECT_THROW(mount(unknown), SysError);
 
+  OverlaySpec twice = spec;
+  twice.lower.push_back(twice.lower.front());
+  const std::string said = error_of([&] { mount(twice); }).message();
+  EXPECT_TRUE(said.contains("are one directory")) << said;
+
   make_dir("other");
   const MountGuard other = mount_tmpfs("other");
   OverlaySpec split = spec;
