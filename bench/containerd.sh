@@ -108,6 +108,7 @@ unpack() {
   imported=$(seconds_since "$begin")
   mkdir -p "$scratch/look"
   sync --file-system "$scratch"
+  touch_memory "$MEMORY"
   begin=$EPOCHREALTIME
   ctr images mount --snapshotter "$snapshotter" $image "$scratch/look" >/dev/null ||
     fail "$1: not mounted"

@@ -42,6 +42,7 @@ timed() {
   local key="$1 $2" start end
   shift 2
   sync
+  touch_memory "$memory"
   start=$EPOCHREALTIME
   "$@" >/dev/null
   end=$EPOCHREALTIME

@@ -95,6 +95,7 @@ measure() {
   cd "$work"
   bash -euo pipefail -c "${PREPARES[$1]}" &>"$MEMORY/output" || return 1
   sync --file-system "$DISK"
+  touch_memory "$MEMORY"
   /usr/bin/time --format '%e %U %S %M' --output "$MEMORY/time" \
     bash -euo pipefail -c "${COMMANDS[$1]}" &>"$MEMORY/output" || return 1
   awk '{printf "%.2f %.2f %d\n", $1, $2 + $3, $4}' "$MEMORY/time"
