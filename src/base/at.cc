@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <linux/openat2.h>
 #include <sys/random.h>
-#include <sys/sendfile.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -499,27 +498,6 @@ void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint
     write_all_at(to, std::span(buffer).first(got), static_cast<uint64_t>(out));
     in += static_cast<off_t>(got);
     out += static_cast<off_t>(got);
-  }
-}
-
-void send_range(int from, uint64_t offset, uint64_t size, int to) {
-  auto at = static_cast<off_t>(offset);
-  const off_t end = at + static_cast<off_t>(size);
-  std::array<std::byte, 65536> buffer;
-  while (at < end) {
-    const auto left = static_cast<size_t>(end - at);
-    ssize_t sent = guarded("sendfile", [&] { return ::sendfile(to, from, &at, left); });
-    if (sent < 0 && errno == EINTR) continue;
-    // A file that is appended to, or of a file system without splicing.
-    if (sent < 0 && errno == EINVAL) {
-      const size_t got = read_some_at(from, std::span(buffer).first(std::min(left, buffer.size())),
-                                      static_cast<uint64_t>(at));
-      write_all(to, std::span(buffer).first(got));
-      at += static_cast<off_t>(got);
-      sent = static_cast<ssize_t>(got);
-    }
-    if (check_room(to, sent, "sendfile") == 0)
-      fail(Code::corrupt, "the file ends at {}, {} bytes too early", at, end - at);
   }
 }
 

@@ -140,9 +140,6 @@ void set_size(int fd, uint64_t size);
 void reserve_room(int fd, uint64_t size);
 // Copies a part of a file, in the kernel where it can. failed_precondition if `from` ends before.
 void copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size);
-// Copies a part of a file to where `to` stands (a file, a pipe or a socket), in the kernel where it
-// can. corrupt if `from` ends before.
-void send_range(int from, uint64_t offset, uint64_t size, int to);
 // Copies a whole file's data into an empty file, holes kept, in the kernel where it can.
 void copy_data(int from, int to);
 void sync_fd(int fd);

@@ -78,44 +78,6 @@ TEST_F(At, RenameNeverReplaces) {
   EXPECT_TRUE(exists_at(dir(), "a/x"));
 }
 
-TEST_F(At, SendsToFilesAndPipes) {
-  const std::string text = std::string(70000, 'a') + std::string(70000, 'b');
-  write_file_at(dir(), "from", text, 0644);
-  const UniqueFd from = open_at(dir(), "from", O_RDONLY);
-  for (const int how : {0, O_APPEND}) {  // which the kernel refuses
-    const UniqueFd to = open_at(dir(), "to", O_WRONLY | O_CREAT | how, 0644);
-    write_all(to.get(), std::as_bytes(std::span("begin", 5)));
-    send_range(from.get(), 60000, 75000, to.get());
-    send_range(from.get(), 0, 0, to.get());
-    write_all(to.get(), std::as_bytes(std::span("end", 3)));
-    EXPECT_EQ(read_file_at(dir(), "to", 1 << 20), "begin" + text.substr(60000, 75000) + "end");
-    unlink_at(dir(), "to");
-  }
-  std::array<int, 2> ends;
-  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
-  const UniqueFd reader(ends[0]);
-  const UniqueFd writer(ends[1]);
-  send_range(from.get(), 69990, 20, writer.get());
-  std::array<std::byte, 100> got;
-  EXPECT_EQ(read_some(reader.get(), got), 20u);
-  EXPECT_EQ(std::to_integer<char>(got[9]), 'a');
-  EXPECT_EQ(std::to_integer<char>(got[10]), 'b');
-}
-
-TEST_F(At, SendingPastTheEndIsCorrupt) {
-  write_file_at(dir(), "from", "four", 0644);
-  const UniqueFd from = open_at(dir(), "from", O_RDONLY);
-  for (const int how : {0, O_APPEND}) {
-    const UniqueFd to = open_at(dir(), "to", O_WRONLY | O_CREAT | how, 0644);
-    try {
-      send_range(from.get(), 2, 3, to.get());
-      ADD_FAILURE();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), Code::corrupt);
-    }
-  }
-}
-
 TEST_F(At, CopyKeepsHoles) {
   const UniqueFd from = open_at(dir(), "from", O_RDWR | O_CREAT | O_EXCL, 0644);
   write_all_at(from.get(), std::as_bytes(std::span(std::string_view("start"))), 0);

@@ -9,8 +9,9 @@
 #include "image/json.h"
 #include "image/library.h"
 #include "image/library_parts.h"
-#include "stream/checksum_behind.h"
+#include "stream/checksum.h"
 #include "stream/compressing_sink.h"
+#include "stream/prefetch.h"
 #include "stream/verify.h"
 #include "tar/writer.h"
 
@@ -19,7 +20,6 @@ namespace veneer {
 namespace {
 
 constexpr PathView kLayerTar = "layer.tar";
-constexpr uint64_t kCopyStepBytes = 4 << 20;
 constexpr std::string_view kManifestType = "application/vnd.oci.image.manifest.v1+json";
 constexpr std::string_view kConfigType = "application/vnd.oci.image.config.v1+json";
 constexpr std::string_view kIndexType = "application/vnd.oci.image.index.v1+json";
@@ -51,9 +51,6 @@ class MemberSink final : public Sink {
  public:
   explicit MemberSink(tar::Writer& writer) : writer_(writer) {}
   void write(Bytes bytes) override { writer_.write(bytes); }
-  void write_file(int fd, uint64_t offset, uint64_t size) override {
-    writer_.write_file(fd, offset, size);
-  }
 
  private:
   tar::Writer& writer_;
@@ -82,16 +79,13 @@ std::string layer_type(Compression compression) {
 void copy_layer(const SavedLayer& layer, Sink& to) {
   const uint64_t size = layer.record.tar_bytes;
   with_context(fmt::format("layer {}", layer.record.diff_id.str()), [&] {
-    Crc64Behind checksum(layer.tar.get());
-    for (uint64_t done = 0; done < size;) {
-      const uint64_t step = std::min(kCopyStepBytes, size - done);
-      to.write_file(layer.tar.get(), done, step);
-      done += step;
-      checksum.follow_to(done);
-    }
-    if (checksum.finish() == layer.record.checksum) return;
     FileRangeSource stored(layer.tar.get(), 0, size);
-    VerifyingSource verified(stored, layer.record.diff_id, "the store's copy");
+    Crc64Source summed(stored);
+    PrefetchSource ahead(summed);
+    copy_all(ahead, to);
+    if (summed.value() == layer.record.checksum) return;
+    FileRangeSource again(layer.tar.get(), 0, size);
+    VerifyingSource verified(again, layer.record.diff_id, "the store's copy");
     drain(verified);
   });
 }

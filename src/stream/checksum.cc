@@ -14,4 +14,10 @@ void Crc64Sink::write(Bytes bytes) {
   crc_.update(bytes);
 }
 
+Bytes Crc64Source::next(Room room) {
+  const Bytes bytes = from_.next(room);
+  crc_.update(bytes);
+  return bytes;
+}
+
 }  // namespace veneer

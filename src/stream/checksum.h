@@ -30,4 +30,16 @@ class Crc64Sink : public Sink {
   Crc64 crc_;
 };
 
+// The same on the way in.
+class Crc64Source : public Source {
+ public:
+  explicit Crc64Source(Source& from) : from_(from) {}
+  Bytes next(Room room) override;
+  uint64_t value() const { return crc_.value(); }
+
+ private:
+  Source& from_;
+  Crc64 crc_;
+};
+
 }  // namespace veneer

@@ -7,11 +7,6 @@
 
 namespace veneer {
 
-void Sink::write_file(int fd, uint64_t offset, uint64_t size) {
-  FileRangeSource part(fd, offset, size);
-  copy_all(part, *this);
-}
-
 Bytes FdSource::next(Room room) {
   return room.first(read_some(fd_, room));
 }

@@ -41,9 +41,6 @@ class Sink {
  public:
   virtual ~Sink() = default;
   virtual void write(Bytes bytes) = 0;
-  // Writes a part of a file, which a sink may leave to the kernel. Throws corrupt if the file ends
-  // before the part does.
-  virtual void write_file(int fd, uint64_t offset, uint64_t size);
 };
 
 // A borrowed descriptor, read from its current position.
@@ -162,9 +159,6 @@ class FdSink : public Sink {
  public:
   explicit FdSink(int fd) : fd_(fd) {}
   void write(Bytes bytes) override { write_all(fd_, bytes); }
-  void write_file(int fd, uint64_t offset, uint64_t size) override {
-    send_range(fd, offset, size, fd_);
-  }
 
  private:
   int fd_;

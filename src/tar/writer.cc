@@ -172,26 +172,12 @@ void Writer::write_pax_header() {
 }
 
 void Writer::write(Bytes bytes) {
-  check_left(bytes.size());
+  if (bytes.size() > left_)
+    fail(Code::failed_precondition, "{} bytes more than the size of the file",
+         bytes.size() - left_);
   if (bytes.empty()) return;
   to_.write(bytes);
-  advance(bytes.size());
-}
-
-void Writer::write_file(int fd, uint64_t offset, uint64_t size) {
-  check_left(size);
-  if (size == 0) return;
-  to_.write_file(fd, offset, size);
-  advance(size);
-}
-
-void Writer::check_left(uint64_t size) const {
-  if (size > left_)
-    fail(Code::failed_precondition, "{} bytes more than the size of the file", size - left_);
-}
-
-void Writer::advance(uint64_t size) {
-  left_ -= size;
+  left_ -= bytes.size();
   if (left_ == 0) write_padding(padding_);
 }
 

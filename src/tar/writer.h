@@ -24,8 +24,6 @@ class Writer {
   void add(const Entry& entry);
   // The content of the file added last, in as many pieces as one likes.
   void write(Bytes bytes);
-  // The same with a part of a file, as Sink::write_file().
-  void write_file(int fd, uint64_t offset, uint64_t size);
   // The end blocks. The last file must have got exactly its `size` bytes by now (and before each
   // further add()); anything else throws failed_precondition.
   void finish();
@@ -33,8 +31,6 @@ class Writer {
  private:
   void write_pax_header();
   void write_padding(size_t size);
-  void check_left(uint64_t size) const;
-  void advance(uint64_t size);
 
   Sink& to_;
   std::string path_;

@@ -1,7 +1,6 @@
 #include "tar/writer.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <limits>
 
@@ -211,23 +210,6 @@ TEST(Writer, WantsExactlyTheSize) {
   EXPECT_EQ(code_of([&] { writer.write(bytes_of("d")); }), Code::failed_precondition);
   writer.finish();
   EXPECT_EQ(only(sink.text()).stored, "abc");
-}
-
-TEST(Writer, TakesPartsOfFiles) {
-  const UniqueFd file(::memfd_create("file", MFD_CLOEXEC));
-  write_all(file.get(), bytes_of("0123456789"));
-  Entry entry = make(EntryType::file, "x");
-  entry.size = 5;
-  StringSink sink;
-  Writer writer(sink);
-  writer.add(entry);
-  writer.write_file(file.get(), 2, 3);
-  EXPECT_EQ(code_of([&] { writer.write_file(file.get(), 0, 3); }), Code::failed_precondition);
-  writer.write_file(file.get(), 9, 1);
-  writer.write_file(file.get(), 0, 0);
-  writer.write_file(file.get(), 0, 1);
-  writer.finish();
-  EXPECT_EQ(sink.text(), written(entry, "23490"));
 }
 
 TEST(Writer, RefusesWhatNoArchiveCanSay) {
