@@ -1,6 +1,9 @@
 # Sourced by the benchmarks: the disk that they write to, in memory, so that no real one decides.
 # shellcheck shell=bash
 
+# shellcheck source=tests/support/mounts.sh
+. "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../tests/support/mounts.sh"
+
 # make_disk IMAGE SIZE TARGET: mounts a new ext4 file system in the file IMAGE on TARGET.
 make_disk() {
   # A disk has its blocks from the start. Those of a sparse file would be found, and cleared, while
@@ -18,12 +21,4 @@ make_disk() {
 touch_memory() {
   head --bytes 3G /dev/zero >"$1/touched"
   rm "$1/touched"
-}
-
-# unmount_below DIRECTORY: undoes the mounts that are left there, the last first.
-unmount_below() {
-  local target
-  while read -r target; do
-    umount "$target"
-  done < <(awk -v top="$1/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | tac)
 }

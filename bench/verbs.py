@@ -41,15 +41,11 @@ def live(verbs, image):
     verbs("rmi", made, timed=False)
 
 
-def load(verbs, layout):
-    verbs("load", layout, "--name", "timed", timed=False)
-
-
 def main():
     verbs = Verbs(*sys.argv[1:4])
     layout = sys.argv[4]
     for _ in range(IMAGE_ROUNDS):
-        load(verbs, layout)
+        verbs("load", layout, "--name", "timed", timed=False)
         for _ in range(ROUNDS // IMAGE_ROUNDS):
             verbs("--version")
             verbs("ps")

@@ -323,6 +323,7 @@ void Checker::find_orphans() {
 
 bool Checker::is_still_damage(Meta::Transaction& transaction, const Damage& damage) const {
   switch (damage.kind) {
+    case DamageKind::row:
     case DamageKind::layer:
     case DamageKind::tar:
     case DamageKind::index:

@@ -184,6 +184,13 @@ repaired "label a of snapshot 4711: removed"
 sql "INSERT INTO image_names VALUES ('docker.io/library/ghost:latest', 4711)"
 check_says 3 reference
 repaired "image name docker.io/library/ghost:latest: removed, as its image is not there"
+lowest="id = (SELECT min(id) FROM layers)"
+bytes=$(sql_value "SELECT file_bytes FROM layers WHERE $lowest")
+sql "UPDATE layers SET file_bytes = file_bytes + 1 WHERE $lowest"
+check_says 3 row
+repaired "layer sha256:[0-9a-f]+: its row corrected"
+expect "the bytes of a corrected row" "$bytes" \
+  "$(sql_value "SELECT file_bytes FROM layers WHERE $lowest")"
 sql "INSERT INTO layers(diff_id, tar_bytes, file_bytes, depends_on_lower)
   VALUES (zeroblob(32), 1, 1, 0)"
 check_says 3 layer

@@ -28,11 +28,8 @@ write_archive() {
 }
 
 clear_mounts() {
-  local target
-  while read -r target; do
-    umount "$target"
-  done < <(awk -v top="$DISK/" 'index($5, top) == 1 || index($5, "'"$SCRATCH/run/"'") == 1 {
-    print $5}' /proc/self/mountinfo | tac)
+  unmount_below "$DISK"  # these have those of <run> as lower directories
+  unmount_below "$SCRATCH/run"
 }
 
 # A new file system with a store that has an image, and a container that wrote. Quotas are those of

@@ -9,12 +9,11 @@ SCRATCH=$(mktemp -d "${VENEER_SCRATCH:-/var/tmp}/veneer-cli.XXXXXX")
 HOME_DIR=$SCRATCH/root/overlay
 export SUPPORT SCRATCH HOME_DIR
 
+# shellcheck source=tests/support/mounts.sh
+source "$SUPPORT/mounts.sh"
+
 clean_up() {
-  local target
-  # The last mounted first: one may lie in another.
-  while read -r target; do
-    umount -l "$target"
-  done < <(awk -v top="$SCRATCH/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | tac)
+  unmount_below "$SCRATCH" --lazy
   rm -rf --one-file-system "$SCRATCH"
 }
 trap clean_up EXIT
