@@ -9,12 +9,13 @@ enum class CopyMode {
 };
 
 // Copies what is in the open directory `from` into the empty directory `to`, on the same file
-// system, and gives `to` the attributes of `from`. Kept exactly: type, mode, owner, times to the
-// nanosecond, all xattrs (so whiteouts and opaque marks too), device numbers, holes in files
-// (full). An inode that can take no more links (EMLINK) is copied once, and the copy linked from
-// then on. A mount point below `from` is refused with failed_precondition: it would hide what is to
-// be copied. Throws resource_exhausted for trees deeper than limits::kPathDepth. A failure leaves a
-// part of the copy in `to`, which the caller removes.
+// system, and gives `to` the attributes of `from`. Several threads do it, which end with the call.
+// Kept exactly: type, mode, owner, times to the nanosecond, all xattrs (so whiteouts and opaque
+// marks too), device numbers, holes in files (full). An inode that can take no more links (EMLINK)
+// is copied once, and the copy linked from then on. A mount point below `from` is refused with
+// failed_precondition: it would hide what is to be copied. Throws resource_exhausted for trees
+// deeper than limits::kPathDepth. A failure leaves a part of the copy in `to`, which the caller
+// removes.
 void copy_tree(int from, int to, CopyMode mode);
 
 }  // namespace veneer

@@ -70,6 +70,36 @@ TEST(Copy, ALinkedCopyIsEqualAndSharesFiles) {
   EXPECT_NE(stat_at(from.get(), "d").st_ino, stat_at(to.get(), "d").st_ino);
 }
 
+// Work for several copiers, who meet the same inodes in different directories.
+void fill_wide(int dir) {
+  write_file_at(dir, "shared", "of all", 0644);
+  for (int i = 0; i < 6; ++i) {
+    RelPath path = RelPath::parse(std::to_string(i));
+    for (int depth = 0; depth < 20; ++depth, path.push("d")) {
+      make_dir_at(dir, path, 0700 + static_cast<mode_t>(depth % 8));
+      link_at(dir, "shared", dir, path / "shared");
+      write_file_at(dir, path / "own", path.str(), 0640);
+      make_dir_at(dir, path / "empty", 01777);
+    }
+  }
+}
+
+TEST(Copy, AWideTreeIsCopiedWhole) {
+  test::Scratch scratch;
+  const UniqueFd from = scratch.make("from");
+  fill_wide(from.get());
+  const UniqueFd full = scratch.make("full");
+  copy_tree(from.get(), full.get(), CopyMode::full);
+  const auto before = describe_tree(from.get());
+  EXPECT_EQ(describe_tree(full.get()), before);
+  EXPECT_EQ(stat_at(full.get(), "shared").st_nlink, 121u);
+  const UniqueFd linked = scratch.make("linked");
+  copy_tree(from.get(), linked.get(), CopyMode::link);
+  EXPECT_EQ(describe_tree(linked.get(), {.hard_links = false}),
+            describe_tree(from.get(), {.hard_links = false}));
+  EXPECT_EQ(stat_at(from.get(), "shared").st_nlink, 242u);
+}
+
 // ext4 gives an inode 65000 links.
 TEST(Copy, AnInodeWithoutFreeLinksIsCopiedOnce) {
   test::Scratch scratch;
@@ -100,6 +130,15 @@ TEST(Copy, AMountPointIsRefused) {
   // Nor does a removal go into it.
   EXPECT_THROW(remove_children(from.get()), Error);
   ASSERT_EQ(::umount(target.c_str()), 0);
+}
+
+TEST(Copy, AnErrorInOneOfManyDirectoriesIsThrown) {
+  test::Scratch scratch;
+  const UniqueFd from = scratch.make("from");
+  const UniqueFd to = scratch.make("to");
+  fill_wide(from.get());
+  make_dir_at(to.get(), "3", 0755);
+  EXPECT_THROW(copy_tree(from.get(), to.get(), CopyMode::link), SysError);
 }
 
 TEST(Copy, DepthIsLimited) {
