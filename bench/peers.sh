@@ -156,6 +156,7 @@ unpack_table() {
       '"$VENEER" --run "$PWD/run" driver --driver overlay --storage-opt overlay.volatile=true \
        --home "$PWD/home" load "$LAYOUT-gz"'
     row 'tar xzf, into one root' 'for tar in $TARS; do tar xzf "$tar"; done'
+    row 'the same, then synced' 'for tar in $TARS; do tar xzf "$tar"; done; sync --file-system .'
     row 'igzip -dc | tar x, the same' 'for tar in $TARS; do igzip -dc "$tar" | tar x; done'
   }
   run_table

@@ -4,11 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/at.h"
 #include "base/error.h"
@@ -67,17 +70,18 @@ class Applier {
   }
 
  private:
-  // A directory that entries are made in: the one of the entry before, most of the time.
+  // A directory that entries are made in.
   struct Parent {
-    std::string name;  // as the tar writes it, normalised
-    UniqueFd fd;       // O_PATH
-    std::string path;  // without links, relative to the root
+    std::string name;                    // as the tar writes it, normalised
+    std::shared_ptr<const UniqueFd> fd;  // O_PATH
+    std::string path;                    // without links, relative to the root
     bool inherits_acl = false;
     bool is_new = false;     // all that is in it was made by this layer
     bool is_marked = false;  // as made by this layer
   };
   // No normalised name: what is open must be opened again.
   static constexpr std::string_view kNoName = "/";
+  static constexpr size_t kMostParents = 16;
 
   void apply(const tar::Entry& entry) {
     assign_entry_path(path_, entry.path, "the name");
@@ -102,6 +106,7 @@ class Applier {
   void apply_to_root(const tar::Entry& entry) {
     if (entry.type != EntryType::directory)
       fail(Code::invalid_argument, "the root of a layer must be a directory");
+    finish_writing();
     clear_xattrs(root_, ".");
     set_attributes(root_, ".", "", entry);
   }
@@ -109,14 +114,18 @@ class Applier {
   // --- making ---
 
   // What is at the entry's name. A directory that this layer made holds only what it made: most
-  // names need no system call.
-  std::optional<struct stat> find_existing(PathView leaf) const {
-    if (parent_.is_new && made_.find(child_path(path_.name())) == Mark::none) return std::nullopt;
-    return maybe_stat_at(parent_.fd.get(), leaf);
+  // names need no system call. What the layer made may still be with the writer.
+  std::optional<struct stat> find_existing(PathView leaf) {
+    if (made_.find(child_path(path_.name())) == Mark::none) {
+      if (parent().is_new) return std::nullopt;
+    } else {
+      finish_writing();
+    }
+    return maybe_stat_at(parent_dir(), leaf);
   }
 
   void make_directory(const tar::Entry& entry) {
-    const int dir = parent_.fd.get();
+    const int dir = parent_dir();
     const PathView leaf = path_.leaf();
     const std::optional<struct stat> existing = find_existing(leaf);
     if (existing && S_ISDIR(existing->st_mode)) {
@@ -131,6 +140,7 @@ class Applier {
   }
 
   void make_hard_link(const tar::Entry& entry) {
+    finish_writing();
     assign_entry_path(target_, entry.link_target, "the link's target");
     RelPath target_parent;
     target_parent.assign_part(target_.parent());
@@ -142,19 +152,19 @@ class Applier {
     if (S_ISDIR(st->st_mode))
       fail(Code::corrupt, "a hard link to the directory \"{}\"", entry.link_target);
     const PathView leaf = path_.leaf();
-    if (const auto existing = maybe_stat_at(parent_.fd.get(), leaf)) {
+    if (const auto existing = maybe_stat_at(parent_dir(), leaf)) {
       if (existing->st_ino == st->st_ino && existing->st_dev == st->st_dev) return;
       if (S_ISDIR(existing->st_mode) &&
           (path_in_root(dir->get()) + '/').starts_with(child_path(path_.name()) + '/'))
         fail(Code::corrupt, "a hard link to \"{}\", in the place of a directory that holds it",
              entry.link_target);
-      remove(parent_.fd.get(), leaf, *existing);
+      remove(parent_dir(), leaf, *existing);
     }
-    link_at(dir->get(), target_.leaf(), parent_.fd.get(), leaf);
+    link_at(dir->get(), target_.leaf(), parent_dir(), leaf);
   }
 
   void make_other(const tar::Entry& entry) {
-    const int dir = parent_.fd.get();
+    const int dir = parent_dir();
     const PathView leaf = path_.leaf();
     if (const auto existing = find_existing(leaf)) remove(dir, leaf, *existing);
     if (entry.type == EntryType::file) return make_file(entry);
@@ -167,16 +177,16 @@ class Applier {
     set_attributes(dir, leaf, "", entry);
   }
 
-  // Here only the name is made, and what the writer's thread does not know how to do.
   void make_file(const tar::Entry& entry) {
-    const int dir = parent_.fd.get();
-    const PathView leaf = path_.leaf();
-    UniqueFd file = open_at(dir, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOCTTY, entry.mode & 0777);
-    drop_inherited_acls(leaf);
     size_ += entry.size;
     const bool is_plain = !entry.sparse && entry.xattrs.empty();
-    if (is_plain && entry.size <= FileWriter::kLargestBody)
-      return write_elsewhere(std::move(file), entry);
+    if (is_plain && !parent().inherits_acl && entry.size <= FileWriter::kLargestBody)
+      return write_elsewhere(entry);
+    const int dir = parent_dir();
+    const PathView leaf = path_.leaf();
+    const UniqueFd file =
+        open_at(dir, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOCTTY, entry.mode & 0777);
+    drop_inherited_acls(leaf);
     write_body(file.get(), entry);
     if (is_plain) {
       set_file_attributes(file.get(), file_attributes(entry));
@@ -185,9 +195,10 @@ class Applier {
     }
   }
 
-  void write_elsewhere(UniqueFd file, const tar::Entry& entry) {
+  void write_elsewhere(const tar::Entry& entry) {
     errors_are_named_ = true;
-    Room room = writer_.add({.fd = std::move(file),
+    Room room = writer_.add({.dir = parent().fd,
+                             .name = path_.leaf(),
                              .attributes = file_attributes(entry),
                              .entry_path = entry.path,
                              .header_offset = entry.header_offset},
@@ -195,9 +206,15 @@ class Applier {
     errors_are_named_ = false;
     while (const std::optional<tar::Piece> piece = read_piece()) {
       VENEER_CHECK(piece->bytes.size() <= room.size());
-      std::ranges::copy(piece->bytes, room.begin());
+      std::memcpy(room.data(), piece->bytes.data(), piece->bytes.size());
       room = room.subspan(piece->bytes.size());
     }
+  }
+
+  void finish_writing() {
+    errors_are_named_ = true;
+    writer_.finish();
+    errors_are_named_ = false;
   }
 
   void write_body(int file, const tar::Entry& entry) {
@@ -246,7 +263,10 @@ class Applier {
     for (const Xattr& xattr : entry.xattrs) {
       const std::optional<std::string> name = xattr_name_to_store(xattr.name);
       if (!name || (name->starts_with("user.") && !takes_user_xattrs(entry.type))) continue;
-      sets_default_acls_ |= xattr.name == kDefaultAcl;
+      if (xattr.name == kDefaultAcl) {
+        sets_default_acls_ = true;
+        forget_parents();
+      }
       // An overlay mount escapes its own names itself.
       const std::string& stored = options_.through_overlay ? xattr.name : *name;
       set_xattr_at(dir, leaf, stored.c_str(),
@@ -266,10 +286,9 @@ class Applier {
   // A default ACL of the directory (acl(5)) becomes the access ACL of what is made in it, and the
   // default ACL of directories.
   void drop_inherited_acls(PathView leaf) {
-    if (!parent_.inherits_acl) return;
+    if (!parent().inherits_acl) return;
     for (const char* name : {kAccessAcl, kDefaultAcl})
-      if (maybe_xattr_at(parent_.fd.get(), leaf, name))
-        remove_xattr_at(parent_.fd.get(), leaf, name);
+      if (maybe_xattr_at(parent_dir(), leaf, name)) remove_xattr_at(parent_dir(), leaf, name);
   }
 
   // Later entries change the times of the directories they are made in. A directory can be gone or
@@ -285,26 +304,46 @@ class Applier {
 
   // --- parents ---
 
+  Parent& parent() { return parents_.back(); }
+  const Parent& parent() const { return parents_.back(); }
+  int parent_dir() const { return parent().fd->get(); }
+
+  static bool is_at_or_below(std::string_view name, std::string_view directory) {
+    return directory.empty() || (name.starts_with(directory) && (name.size() == directory.size() ||
+                                                                 name[directory.size()] == '/'));
+  }
+
+  // What is known of open directories is not true any more. The one in use stays open.
+  void forget_parents() {
+    if (parents_.empty()) return;
+    parents_.erase(parents_.begin(), parents_.end() - 1);
+    parent().name = kNoName;
+  }
+
   std::string child_path(std::string_view name) const {
-    std::string path = parent_.path;
+    std::string path = parent().path;
     if (!path.empty()) path += '/';
     return path.append(name);
   }
 
   void use_parent(std::string_view name, UniqueFd fd, std::string path) {
     directory_times_.try_emplace(path, stat_fd(fd.get()).st_mtim);
-    parent_.is_marked = false;
-    parent_.is_new = new_directories_.find(path) != Mark::none;
-    parent_.inherits_acl = (!parent_.is_new || sets_default_acls_) &&
-                           maybe_xattr_at(fd.get(), ".", kDefaultAcl).has_value();
-    parent_.name = name;
-    parent_.fd = std::move(fd);
-    parent_.path = std::move(path);
+    const bool is_new = new_directories_.find(path) != Mark::none;
+    const bool inherits_acl =
+        (!is_new || sets_default_acls_) && maybe_xattr_at(fd.get(), ".", kDefaultAcl).has_value();
+    if (parents_.size() == kMostParents) parents_.erase(parents_.begin());
+    parents_.push_back({.name = std::string(name),
+                        .fd = std::make_shared<const UniqueFd>(std::move(fd)),
+                        .path = std::move(path),
+                        .inherits_acl = inherits_acl,
+                        .is_new = is_new});
   }
 
-  // Opens the directory `name` as the one to work in, if it is there.
+  // Opens the directory `name` as the one to work in, if it is there. Those above it, which a tar
+  // comes back to, stay open.
   bool open_parent(std::string_view name) {
-    if (parent_.fd && parent_.name == name) return true;
+    while (!parents_.empty() && !is_at_or_below(name, parent().name)) parents_.pop_back();
+    if (!parents_.empty() && parent().name == name) return true;
     parent_name_.assign_part(name);
     if (auto fd = maybe_resolve_beneath(root_, parent_name_, O_PATH | O_DIRECTORY)) {
       use_parent(name, std::move(*fd), parent_name_.str());
@@ -329,15 +368,16 @@ class Applier {
 
   void open_parent_for_making() {
     if (!open_parent(path_.parent())) make_parents(path_.parent());
-    if (parent_.is_marked) return;
-    made_.mark_parents(parent_.path);
-    made_.mark(parent_.path, Mark::implied);
-    parent_.is_marked = true;
+    if (parent().is_marked) return;
+    made_.mark_parents(parent().path);
+    made_.mark(parent().path, Mark::implied);
+    parent().is_marked = true;
   }
 
   // Makes the missing directories of `name`, from the top, where its links lead; anything else that
   // is no directory makes room.
   void make_parents(std::string_view name) {
+    finish_writing();
     const RelPath target = follow_links(name);
     RelPath path;
     for (size_t end = 0; end < target.str().size(); ++end) {
@@ -363,10 +403,10 @@ class Applier {
       }
       const bool is_there = open_parent(at.str());
       at.push(component);
-      const auto st = is_there ? maybe_stat_at(parent_.fd.get(), at.leaf()) : std::nullopt;
+      const auto st = is_there ? maybe_stat_at(parent_dir(), at.leaf()) : std::nullopt;
       if (!st || !S_ISLNK(st->st_mode)) continue;
       if (++links > kMaxLinks) fail(Code::corrupt, "too many symbolic links in the name");
-      const std::string target = read_link_at(parent_.fd.get(), at.leaf());
+      const std::string target = read_link_at(parent_dir(), at.leaf());
       left.insert(0, target + '/');
       at.pop();
       if (target.starts_with('/')) at = RelPath();
@@ -376,7 +416,7 @@ class Applier {
 
   void make_implied_directory(const RelPath& path) {
     VENEER_CHECK(open_parent(path.parent()));
-    const int dir = parent_.fd.get();
+    const int dir = parent_dir();
     if (const auto existing = maybe_stat_at(dir, path.leaf())) remove(dir, path.leaf(), *existing);
     make_dir_at(dir, path.leaf(), 0700);
     drop_inherited_acls(path.leaf());
@@ -394,13 +434,13 @@ class Applier {
 
   void remove(int dir, PathView leaf, const struct stat& st) {
     (void)remove_tree_at(dir, leaf);
-    // The open directory's name may have led through this.
-    if (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode)) parent_.name = kNoName;
+    // The names of the open directories may have led through this.
+    if (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode)) forget_parents();
   }
 
   void whiteout(std::string_view target) {
     if (!open_parent(path_.parent())) return;
-    const int dir = parent_.fd.get();
+    const int dir = parent_dir();
     const RelPath name = RelPath::parse_name(target, "whiteout");
     const std::optional<struct stat> st = maybe_stat_at(dir, name);
     if (!st) return;
@@ -414,7 +454,8 @@ class Applier {
 
   void make_opaque() {
     if (!open_parent(path_.parent())) return;
-    remove_older(open_dir_at(parent_.fd.get(), ".").get(), parent_.path);
+    const std::string path = parent().path;
+    remove_older(open_dir_at(parent_dir(), ".").get(), path);
   }
 
   // Removes what lower layers have below an open directory, and keeps what this layer made.
@@ -430,7 +471,7 @@ class Applier {
         if (mark == Mark::implied) reset_implied(dir, leaf, path);
       }
     }
-    parent_.name = kNoName;
+    forget_parents();
   }
 
   tar::Reader reader_;
@@ -439,10 +480,10 @@ class Applier {
   std::string root_path_;
   const ApplyOptions& options_;
 
-  RelPath path_;         // of the entry at hand
-  RelPath parent_name_;  // scratch
-  RelPath target_;       // of a hard link
-  Parent parent_;
+  RelPath path_;                   // of the entry at hand
+  RelPath parent_name_;            // scratch
+  RelPath target_;                 // of a hard link
+  std::vector<Parent> parents_;    // open ones, each below the one before; the last is in use
   bool errors_are_named_ = false;  // those of the reader and the writer name their entry already
   MadeNames made_;
   MadeNames new_directories_;

@@ -31,14 +31,13 @@ struct ApplyOptions {
 //  - Names are relative to the root, also absolute ones; links on the way are followed inside
 //    the root. A name or hard-link target that climbs out with ".." is refused, as Docker does.
 //  - Directories that only the names of others imply are made 0755 root:root with time 0, in place
-//  of
-//    what is there, or where a link there leads. A directory entry for a directory that exists
+//    of what is there, or where a link there leads. A directory entry for a directory that exists
 //    replaces its attributes.
 //  - Directories get their times at the very end; those that no entry names keep the ones they had.
 //  - Hard links carry no attributes of their own. Character devices 0:0 are refused: on disk they
 //    are whiteouts. trusted.overlay.* is stored escaped; the rest by layer/xattr_policy.h.
 //
-// Small files are written by a thread of its own (layer/file_writer.h), which ends with the call.
+// Small files are made by threads of its own (layer/file_writer.h), which end with the call.
 //
 // Throws Error that names the entry and its offset in the tar: corrupt (the tar; a hard link to
 // nothing), invalid_argument (what a layer may not hold), resource_exhausted, io. Then the tree is

@@ -4,11 +4,13 @@
 
 #include <array>
 #include <condition_variable>
+#include <deque>
 #include <exception>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/at.h"
 #include "base/error.h"
@@ -17,20 +19,24 @@ namespace veneer {
 
 namespace {
 
-constexpr size_t kBatches = 3;
-constexpr size_t kFilesPerBatch = 32;
+constexpr size_t kThreads = 2;
+constexpr size_t kBatches = kThreads + 2;
+constexpr size_t kFilesPerBatch = 64;
 
 struct Job {
-  UniqueFd fd;
+  std::shared_ptr<const UniqueFd> dir;
+  RelPath name;  // keeps its memory from file to file, as entry_path does
   FileAttributes attributes;
-  std::string entry_path;  // keeps its memory from file to file
+  std::string entry_path;
   uint64_t header_offset = 0;
   Bytes body;
 };
 
 void write_job(Job& job) {
-  const UniqueFd fd = std::move(job.fd);
+  const std::shared_ptr<const UniqueFd> dir = std::move(job.dir);
   try {
+    const UniqueFd fd = open_at(dir->get(), job.name, O_WRONLY | O_CREAT | O_EXCL | O_NOCTTY,
+                                job.attributes.mode & 0777);
     if (!job.body.empty()) write_all(fd.get(), job.body);
     set_file_attributes(fd.get(), job.attributes);
   } catch (Error& error) {
@@ -47,7 +53,8 @@ class Batch {
     const Room room(memory_.get() + used_, size);
     used_ += size;
     Job& job = jobs_[count_++];
-    job.fd = std::move(file.fd);
+    job.dir = std::move(file.dir);
+    job.name.assign_part(file.name.c_str());
     job.attributes = file.attributes;
     job.entry_path = file.entry_path;
     job.header_offset = file.header_offset;
@@ -79,74 +86,93 @@ void set_file_attributes(int fd, const FileAttributes& attributes) {
   set_times_fd(fd, attributes.modified, attributes.modified);
 }
 
-// The batches from first_ on, full_ of them and cyclic, are the thread's; the one after them is the
-// caller's. So neither ever touches a batch of the other's, and the mutex guards the numbers only.
+// A batch is the caller's, waits for a thread, is a thread's, or waits for the caller. So nobody
+// touches one of somebody else's, and the mutex guards the lists only.
 class FileWriter::Batches {
  public:
-  Batches() : thread_([this] { run(); }) {}
+  Batches() {
+    for (Batch& batch : batches_) free_.push_back(&batch);
+    while (threads_.size() < kThreads) threads_.emplace_back([this] { run(); });
+  }
 
   ~Batches() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopped_ = true;
-    }
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
     changed_.notify_all();
-    thread_.join();
   }
 
   Batches(const Batches&) = delete;
   Batches& operator=(const Batches&) = delete;
 
-  // The batch to fill.
-  Batch& open() { return batches_[open_]; }
+  // Makes room in the batch to fill, which is the caller's.
+  Batch& open(size_t size) {
+    if (open_ && !open_->has_room(size)) hand_over();
+    if (!open_) open_ = take_free();
+    return *open_;
+  }
 
-  // Gives the open batch to the thread, and waits until no more than `most_full` are with it.
-  void hand_over(size_t most_full) {
+  void finish() {
+    if (open_) hand_over();
     std::unique_lock lock(mutex_);
-    ++full_;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return full_ <= most_full || error_; });
+    changed_.wait(lock, [this] { return free_.size() == kBatches || error_; });
     if (error_) std::rethrow_exception(error_);
-    open_ = (first_ + full_) % kBatches;
   }
 
  private:
+  void hand_over() {
+    const std::lock_guard lock(mutex_);
+    full_.push_back(std::exchange(open_, nullptr));
+    changed_.notify_all();
+  }
+
+  Batch* take_free() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !free_.empty() || error_; });
+    if (error_) std::rethrow_exception(error_);
+    Batch* const batch = free_.back();
+    free_.pop_back();
+    return batch;
+  }
+
   void run() noexcept {
     try {
-      while (Batch* batch = wait_for_batch()) {
+      while (Batch* const batch = take_full()) {
         batch->write();
-        give_back();
+        give_back(batch);
       }
     } catch (...) {
       const std::lock_guard lock(mutex_);
-      error_ = std::current_exception();
+      if (!error_) error_ = std::current_exception();
+      stopped_ = true;
       changed_.notify_all();
     }
   }
 
-  // Nothing when the caller has gone.
-  Batch* wait_for_batch() {
+  // Nothing when the caller has gone, or a thread has failed.
+  Batch* take_full() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return full_ > 0 || stopped_; });
-    return stopped_ ? nullptr : &batches_[first_];
+    changed_.wait(lock, [this] { return !full_.empty() || stopped_; });
+    if (stopped_) return nullptr;
+    Batch* const batch = full_.front();
+    full_.pop_front();
+    return batch;
   }
 
-  void give_back() {
+  void give_back(Batch* batch) {
     const std::lock_guard lock(mutex_);
-    first_ = (first_ + 1) % kBatches;
-    --full_;
+    free_.push_back(batch);
     changed_.notify_all();
   }
 
   std::array<Batch, kBatches> batches_;
-  size_t open_ = 0;  // of the caller
+  Batch* open_ = nullptr;  // of the caller
   std::mutex mutex_;
   std::condition_variable changed_;
-  size_t first_ = 0;
-  size_t full_ = 0;
+  std::deque<Batch*> full_;
+  std::vector<Batch*> free_;
   bool stopped_ = false;
   std::exception_ptr error_;
-  std::thread thread_;  // the last member: it starts when all others are there
+  std::vector<std::jthread> threads_;  // the last member: they start when all others are there
 };
 
 FileWriter::FileWriter() : batches_(std::make_unique<Batches>()) {}
@@ -155,12 +181,11 @@ FileWriter::~FileWriter() = default;
 
 Room FileWriter::add(File file, size_t size) {
   VENEER_CHECK(size <= kLargestBody);
-  if (!batches_->open().has_room(size)) batches_->hand_over(kBatches - 1);
-  return batches_->open().add(std::move(file), size);
+  return batches_->open(size).add(std::move(file), size);
 }
 
 void FileWriter::finish() {
-  batches_->hand_over(0);
+  batches_->finish();
 }
 
 }  // namespace veneer

@@ -1,4 +1,4 @@
-// The insides of small files, written on a thread of its own while others are being made.
+// Small files, made and written on threads of its own while others are being read.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/fd.h"
+#include "base/path.h"
 #include "stream/stream.h"
 
 namespace veneer {
@@ -21,8 +22,8 @@ struct FileAttributes {
 // Changes only what is not yet so: most files are root's and have no special bits.
 void set_file_attributes(int fd, const FileAttributes& attributes);
 
-// Takes files that have a name and are empty, and writes body and attributes into the inode. The
-// caller may do to the name what it likes: link it, remove it, put something else there.
+// Makes files of names that are free, and gives them their bodies and attributes. The caller waits
+// with finish() before it looks at such a name, or does something to it.
 //
 // Files travel in batches, of which there are few: the memory is fixed, and so is the number of
 // descriptors. Errors name the file's entry and its offset, and are thrown by a later call.
@@ -31,7 +32,8 @@ class FileWriter {
   static constexpr size_t kLargestBody = kChunkBytes / 4;
 
   struct File {
-    UniqueFd fd;  // open for writing
+    std::shared_ptr<const UniqueFd> dir;
+    PathView name;  // in it
     FileAttributes attributes;
     std::string_view entry_path;
     uint64_t header_offset = 0;
@@ -46,7 +48,7 @@ class FileWriter {
   // Returns the room for the body of `size` bytes, at most kLargestBody, which the caller fills
   // before the next call.
   Room add(File file, size_t size);
-  // Waits until all files are written.
+  // Waits until all files are there, and written. More may be added then.
   void finish();
 
  private:

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,10 +20,10 @@ class FileWriterTest : public testing::Test {
   FileWriterTest() {
     std::string name = "/var/tmp/veneer-file-writer-XXXXXX";
     path_ = ::mkdtemp(name.data());
-    dir_ = open_root(path_);
+    dir_ = std::make_shared<const UniqueFd>(open_root(path_));
   }
   ~FileWriterTest() override {
-    remove_children(dir_.get());
+    remove_children(dir());
     (void)::rmdir(path_.c_str());
   }
 
@@ -33,9 +34,9 @@ class FileWriterTest : public testing::Test {
     return std::string(size, static_cast<char>('a' + file % 26));
   }
 
-  FileWriter::File make(size_t file, int flags = O_WRONLY) const {
-    const UniqueFd made = open_at(dir(), name_of(file), O_WRONLY | O_CREAT | O_EXCL, 0600);
-    return {.fd = open_at(dir(), name_of(file), flags),
+  FileWriter::File describe(const RelPath& name, size_t file) const {
+    return {.dir = dir_,
+            .name = name,
             .attributes = {.uid = ::geteuid(),
                            .gid = ::getegid(),
                            .mode = 0640,
@@ -45,14 +46,19 @@ class FileWriterTest : public testing::Test {
   }
   void add(FileWriter& writer, size_t file) {
     const std::string body = body_of(file);
-    std::ranges::copy(std::as_bytes(std::span(body)), writer.add(make(file), body.size()).begin());
+    const RelPath name = name_of(file);
+    std::ranges::copy(std::as_bytes(std::span(body)),
+                      writer.add(describe(name, file), body.size()).begin());
   }
 
-  int dir() const { return dir_.get(); }
+  // The writer makes files only, and replaces none.
+  void add_taken(size_t file) const { write_file_at(dir(), name_of(file), "taken", 0600); }
+
+  int dir() const { return dir_->get(); }
 
  private:
   std::string path_;
-  UniqueFd dir_;
+  std::shared_ptr<const UniqueFd> dir_;
 };
 
 TEST_F(FileWriterTest, EveryFileGetsItsBodyAndItsAttributes) {
@@ -69,24 +75,27 @@ TEST_F(FileWriterTest, EveryFileGetsItsBodyAndItsAttributes) {
   }
 }
 
-TEST_F(FileWriterTest, TheNameIsTheCallersAtAnyTime) {
+TEST_F(FileWriterTest, AfterFinishTheNameIsTheCallers) {
   FileWriter writer;
+  writer.finish();
   add(writer, 1);
+  writer.finish();
   link_at(dir(), "1", dir(), "linked");
   unlink_at(dir(), "1");
-  add(writer, 2);
-  unlink_at(dir(), "2");
   writer.finish();
-  EXPECT_EQ(list_dir(dir()), std::vector<std::string>{"linked"});
+  add(writer, 2);
+  writer.finish();
+  EXPECT_EQ(list_dir(dir()), (std::vector<std::string>{"2", "linked"}));
   EXPECT_EQ(read_file_at(dir(), "linked", kChunkBytes), body_of(1));
 }
 
 TEST_F(FileWriterTest, AnErrorNamesTheEntryAndEndsTheWork) {
+  add_taken(2);
   FileWriter writer;
   add(writer, 1);
-  std::ranges::fill(writer.add(make(2, O_RDONLY), 3), std::byte{'x'});
+  add(writer, 2);
   try {
-    for (size_t file = 3; file < 500; ++file) add(writer, file);
+    for (size_t file = 3; file < 1000; ++file) add(writer, file);
     FAIL() << "no call threw";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("entry \"dir/file\" at offset 1024"),
@@ -96,8 +105,10 @@ TEST_F(FileWriterTest, AnErrorNamesTheEntryAndEndsTheWork) {
 }
 
 TEST_F(FileWriterTest, FinishThrowsWhatNoCallBeforeCould) {
+  add_taken(1);
   FileWriter writer;
-  std::ranges::fill(writer.add(make(1, O_RDONLY), 3), std::byte{'x'});
+  add(writer, 1);
+  EXPECT_THROW(writer.finish(), SysError);
   EXPECT_THROW(writer.finish(), SysError);
 }
 

@@ -394,19 +394,35 @@ TEST_P(Apply, ForgedOverlayXattrsAreDataOnly) {
   }
 }
 
-TEST_P(Apply, DefaultAclsAreNotInherited) {
-  const std::string acl(
+// user:1000:rwx, as an xattr's value.
+const std::string& acl() {
+  static const std::string value(
       "\2\0\0\0\1\0\7\0\xff\xff\xff\xff\2\0\7\0\xe8\3\0\0\4\0\5\0\xff\xff\xff\xff"
       "\x10\0\7\0\xff\xff\xff\xff\x20\0\5\0\xff\xff\xff\xff",
       44);
+  return value;
+}
+
+TEST_P(Apply, DefaultAclsAreNotInherited) {
   LayerTar layer;
-  layer.dir("d", {.mode = 0755, .xattrs = {{"system.posix_acl_default", acl}}});
+  layer.dir("d", {.mode = 0755, .xattrs = {{"system.posix_acl_default", acl()}}});
   layer.file("d/f", "").dir("d/sub").file("d/implied/f", "");
   const Tree tree = test::describe_tree(apply(layer));
   EXPECT_NE(tree.at("d").find("system.posix_acl_default="), std::string::npos);
   EXPECT_EQ(tree.at("d/f"), "100644 0:0 1700000000.000000000 0 ");
   EXPECT_EQ(tree.at("d/sub"), "040755 0:0 1700000000.000000000");
   EXPECT_EQ(tree.at("d/implied"), "040755 0:0 0.000000000");
+}
+
+TEST_P(Apply, DefaultAclsOfAnOpenDirectoryAreNotInherited) {
+  const test::Attributes with_acl{.mode = 0755, .xattrs = {{"system.posix_acl_default", acl()}}};
+  LayerTar layer;
+  // "d/top/d" names a directory that is open as "d".
+  layer.file("f", "").dir("d").symlink("d/top", "..").file("d/f", "");
+  layer.dir("d/top/d", with_acl).file("d/g", "").dir(".", with_acl).file("g", "");
+  const Tree tree = test::describe_tree(apply(layer));
+  for (const char* name : {"f", "g", "d/f", "d/g"})
+    EXPECT_EQ(tree.at(name), "100644 0:0 1700000000.000000000 0 ") << name;
 }
 
 TEST_P(Apply, AufsLeftovers) {
@@ -490,6 +506,36 @@ TEST_P(Apply, NamesChangeWhileBodiesAreWritten) {
     EXPECT_EQ(stat_at(root, linked).st_uid, 7u);
     EXPECT_EQ(stat_at(root, linked).st_mtim.tv_sec, 1700000000);
   }
+}
+
+TEST_P(Apply, WhatIsStillBeingWrittenCanBeAnythingNext) {
+  LayerTar layer;
+  layer.file("file", "1").file("file", "2", {.mode = 0600});
+  layer.file("directory", "3").dir("directory").file("directory/f", "4");
+  layer.file("link", "5").symlink("link", "directory").file("link/g", "6");
+  layer.file("implied", "7").file("implied/f", "8");
+  layer.file("hidden", "9").whiteout("hidden").opaque("implied").file("fifo", "10").fifo("fifo");
+  const int root = apply(layer);
+  EXPECT_EQ(names_of(root),
+            "directory directory/f directory/g fifo file hidden implied implied/f link");
+  EXPECT_EQ(read_file_at(root, "file", 10), "2");
+  EXPECT_EQ(stat_at(root, "file").st_mode, S_IFREG | 0600u);
+  EXPECT_EQ(read_file_at(root, "hidden", 10), "9");
+  EXPECT_EQ(stat_at(root, "fifo").st_mode, S_IFIFO | 0644u);
+}
+
+// More directories than stay open, left and come back to at every depth.
+TEST_P(Apply, DirectoriesAreComeBackTo) {
+  constexpr int kDepth = 40;
+  LayerTar layer;
+  std::vector<std::string> paths{""};
+  for (int depth = 0; depth < kDepth; ++depth) paths.push_back(paths.back() + "d/");
+  for (const std::string& path : paths) layer.file(path + "down", path);
+  for (size_t i = paths.size(); i-- > 0;) layer.file(paths[i] + "up", paths[i]);
+  const int root = apply(layer);
+  for (const std::string& path : paths)
+    for (const char* name : {"down", "up"})
+      EXPECT_EQ(read_file_at(root, RelPath::parse(path + name), 200), path);
 }
 
 TEST_P(Apply, TheEndOfTheTarIsRead) {
