@@ -125,8 +125,9 @@ CELL_INIT='
     wait $!
   done'
 
-# cell_start ROOT [DIR...]: starts the cell. Each DIR is at the same path inside; mounts that the
-# host makes below it later appear inside, mounts made inside do not come back.
+# cell_start ROOT [DIR...]: starts the cell. Each DIR is at the same path inside, with what is
+# mounted below it; mounts that the host makes below it later appear inside, mounts made inside do
+# not come back.
 cell_start() {
   local root dir ready=
   root=$(realpath "$1")
@@ -136,9 +137,9 @@ cell_start() {
   for dir; do
     dir=$(realpath "$dir")
     CELL_DIRS+=("$dir")
-    mount --bind "$dir" "$dir"
-    mount --make-private "$dir"
-    mount --make-shared "$dir"
+    mount --rbind "$dir" "$dir"
+    mount --make-rprivate "$dir"
+    mount --make-rshared "$dir"
   done
   exec {CELL_OUTPUT}< <(exec setpriv --pdeathsig KILL \
     unshare --mount --propagation slave --pid --fork --net --ipc --uts --kill-child \
