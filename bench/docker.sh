@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Times Docker 20.10 on Veneer's plugin side by side with its own storage drivers: pull of the gzip
 # corpus from a registry, save, rmi. Each driver has a new ext4 file system on a loop image in
-# memory. Trust the ratios, not the seconds.
+# memory. Docker decompresses with pigz, as it does where its packages' recommendations are
+# installed. Trust the ratios, not the seconds.
 #   usage: bench/docker.sh
 # environment: VENEER (build/release/bin/veneer; veneerd beside it), CORPUS (/var/tmp/corpus; see
 #   make_corpus.sh), RUNS (1; of which the fastest counts), DISK_SIZE (10G)

@@ -8,7 +8,7 @@ set -euo pipefail
 
 declare -A packages=(
   [bookworm]="docker.io docker-registry containerd runc umoci podman skopeo busybox-static
-            ca-certificates curl iproute2 procps"
+            ca-certificates curl iproute2 pigz procps"
   [trixie]="docker.io docker-cli iproute2 procps"
   [forky]="erofs-utils umoci containerd runc docker.io docker-cli docker-buildx docker-registry
          curl procps"
