@@ -126,23 +126,21 @@ using Parser = http::request_parser<http::buffer_body>;
 
 class BodySource final : public Source {
  public:
+  static constexpr size_t kReadBytes = 64 * 1024;  // which Beast never reads more than
+
   BodySource(Connection& connection, boost::beast::flat_buffer& buffer, Parser& parser)
-      : connection_(connection), buffer_(buffer), parser_(parser) {}
+      : connection_(connection), buffer_(buffer), parser_(parser) {
+    parser_.on_chunk_body(take_piece_);
+  }
+  BodySource(const BodySource&) = delete;
+  BodySource& operator=(const BodySource&) = delete;
 
   Bytes next(Room room) override {
     if (is_broken_) fail(Code::corrupt, "the request's body broke off");
     if (parser_.is_done()) return {};
-    auto& body = parser_.get().body();
-    body.data = room.data();
-    body.size = room.size();
-    body.more = true;
-    error_code error;
-    http::read(connection_, buffer_, parser_, error);
-    if (error && error != http::error::need_buffer) {
-      is_broken_ = true;
-      fail(Code::corrupt, "the request's body broke off: {}", error.message());
-    }
-    return room.first(room.size() - body.size);
+    // Beast reads as much at once as the buffer has room for, and makes it no larger.
+    buffer_.reserve(kReadBytes);
+    return parser_.chunked() ? next_piece() : read_into(room);
   }
   // False if it broke off.
   bool discard() {
@@ -156,9 +154,41 @@ class BodySource final : public Source {
   }
 
  private:
+  // A large body comes in chunks. What is handed out lies in the buffer.
+  Bytes next_piece() {
+    piece_ = {};
+    while (piece_.empty() && !parser_.is_done()) {
+      error_code error;
+      http::read_some(connection_, buffer_, parser_, error);
+      if (error) break_off(error);
+    }
+    return std::as_bytes(std::span(piece_.data(), piece_.size()));
+  }
+  Bytes read_into(Room room) {
+    auto& body = parser_.get().body();
+    body.data = room.data();
+    body.size = room.size();
+    body.more = true;
+    error_code error;
+    http::read(connection_, buffer_, parser_, error);
+    if (error && error != http::error::need_buffer) break_off(error);
+    return room.first(room.size() - body.size);
+  }
+  [[noreturn]] void break_off(const error_code& error) {
+    is_broken_ = true;
+    fail(Code::corrupt, "the request's body broke off: {}", error.message());
+  }
+
   Connection& connection_;
   boost::beast::flat_buffer& buffer_;
   Parser& parser_;
+  boost::beast::string_view piece_;
+  // The parser keeps a reference.
+  std::function<size_t(uint64_t, boost::beast::string_view, error_code&)> take_piece_ =
+      [this](uint64_t, boost::beast::string_view piece, error_code&) {
+        piece_ = piece;
+        return piece.size();
+      };
   bool is_broken_ = false;
 };
 
