@@ -92,14 +92,15 @@ class FileWriter::Batches {
  public:
   Batches() {
     for (Batch& batch : batches_) free_.push_back(&batch);
-    while (threads_.size() < kThreads) threads_.emplace_back([this] { run(); });
+    try {
+      while (threads_.size() < kThreads) threads_.emplace_back([this] { run(); });
+    } catch (...) {
+      stop();  // for those that there are: the destructor does not run
+      throw;
+    }
   }
 
-  ~Batches() {
-    const std::lock_guard lock(mutex_);
-    stopped_ = true;
-    changed_.notify_all();
-  }
+  ~Batches() { stop(); }
 
   Batches(const Batches&) = delete;
   Batches& operator=(const Batches&) = delete;
@@ -119,6 +120,12 @@ class FileWriter::Batches {
   }
 
  private:
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    changed_.notify_all();
+  }
+
   void hand_over() {
     const std::lock_guard lock(mutex_);
     full_.push_back(std::exchange(open_, nullptr));

@@ -126,8 +126,6 @@ using Parser = http::request_parser<http::buffer_body>;
 
 class BodySource final : public Source {
  public:
-  static constexpr size_t kReadBytes = 64 * 1024;  // which Beast never reads more than
-
   BodySource(Connection& connection, boost::beast::flat_buffer& buffer, Parser& parser)
       : connection_(connection), buffer_(buffer), parser_(parser) {
     parser_.on_chunk_body(take_piece_);
@@ -154,6 +152,8 @@ class BodySource final : public Source {
   }
 
  private:
+  static constexpr size_t kReadBytes = 64 * 1024;  // which Beast never reads more than
+
   // A large body comes in chunks. What is handed out lies in the buffer.
   Bytes next_piece() {
     piece_ = {};
