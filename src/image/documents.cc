@@ -102,10 +102,12 @@ void for_each_indexed(const Json& document, std::string_view key, Use use) {
 
 // What manifests and indexes have in common. A document that could be read as either is refused:
 // two programs would see two images under one digest (CVE-2021-41190).
-void check_document(const Json& document, std::string_view media_type, bool is_index) {
-  if (const auto said = document.maybe_string("mediaType"); said && *said != media_type)
+void check_document(const Json& document, std::optional<std::string_view> media_type,
+                    bool is_index) {
+  const auto said = document.maybe_string("mediaType");
+  if (said && media_type && *said != *media_type)
     fail(Code::corrupt, "\"mediaType\" is {}, but it was referred to as {}", shown(*said),
-         media_type);
+         *media_type);
   if (const uint64_t version = document.number("schemaVersion"); version != 2)
     fail(Code::unsupported, "schema version {} (only 2 is known)", version);
   if (is_index ? document.has("layers") || document.has("config") : document.has("manifests"))
@@ -138,7 +140,7 @@ std::vector<Descriptor> parse_index(std::string_view text, std::string_view medi
   return descriptors;
 }
 
-OciManifest parse_manifest(std::string_view text, std::string_view media_type) {
+OciManifest parse_manifest(std::string_view text, std::optional<std::string_view> media_type) {
   const Json document = Json::parse(text);
   check_document(document, media_type, false);
   OciManifest manifest{

@@ -1,5 +1,6 @@
 #include "rpc/apply_layer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/at.h"
@@ -7,6 +8,7 @@
 #include "base/limits.h"
 #include "rpc/extraction.h"
 #include "rpc/media_types.h"
+#include "rpc/stoppable_source.h"
 #include "store/one_layer.h"
 #include "store/own_mounts.h"
 #include "store/recover.h"
@@ -16,20 +18,10 @@ namespace veneer {
 
 namespace {
 
-// Ends with an error as soon as nobody waits for what is read.
-class StoppableSource final : public Source {
- public:
-  StoppableSource(std::unique_ptr<Source> from, const Blobs& blobs)
-      : from_(std::move(from)), blobs_(blobs) {}
-  Bytes next(Room room) override {
-    if (blobs_.is_cancelled()) fail(Code::unavailable, "cancelled");
-    return from_->next(room);
-  }
-
- private:
-  std::unique_ptr<Source> from_;
-  const Blobs& blobs_;
-};
+std::unique_ptr<Source> open_stoppable(const Digest& digest, Blobs& blobs) {
+  return std::make_unique<StoppableSource>(blobs.open(digest),
+                                           [&blobs] { return blobs.is_cancelled(); });
+}
 
 bool is_untouched(const Store& store, int64_t snapshot) {
   const auto directory =
@@ -134,8 +126,8 @@ std::optional<AppliedLayer> publish(Store& store, const SnapshotRecord& seen, On
 }
 
 Digest read_diff_id(const LayerDescriptor& layer, Blobs& blobs) {
-  StoppableSource stored(blobs.open(layer.digest), blobs);
-  VerifyingSource verified(stored, layer.digest, "blob", layer.size_bytes);
+  const std::unique_ptr<Source> stored = open_stoppable(layer.digest, blobs);
+  VerifyingSource verified(*stored, layer.digest, "blob", layer.size_bytes);
   DecompressingSource plain(verified);
   LimitedSource limited(plain, limits::kLayerBytes, "layer");
   HashingSource hashed(limited);
@@ -143,7 +135,41 @@ Digest read_diff_id(const LayerDescriptor& layer, Blobs& blobs) {
   return hashed.digest();
 }
 
-AppliedLayer fill(Store& store, const SnapshotRecord& target, const ApplyJob& job, Blobs& blobs) {
+// The DiffIDs of the layers below, lowest first. Nothing if there is what is no layer.
+std::optional<std::vector<Digest>> maybe_diff_ids_below(Store& store,
+                                                        const SnapshotRecord& target) {
+  std::vector<Digest> diff_ids;
+  if (!target.parent) return diff_ids;
+  for (const SnapshotRecord& below : store.meta().read().chain(*target.parent)) {
+    if (!below.variant) return std::nullopt;
+    diff_ids.push_back(below.variant->diff_id);
+  }
+  std::ranges::reverse(diff_ids);
+  return diff_ids;
+}
+
+void begin_ahead(Store& store, const SnapshotRecord& target, const Digest& blob, const Blobs& blobs,
+                 ReadAhead& ahead) {
+  const auto below = maybe_diff_ids_below(store, target);
+  if (!below) return;
+  if (auto find = blobs.maybe_finder(blob, *below)) ahead.begin(blob, std::move(find));
+}
+
+// Reads the layer, unless that was done ahead or the store has it.
+std::unique_ptr<OneLayer> stage(Store& store, const SnapshotRecord& target, LayerBlob blob,
+                                const Blobs& blobs, ReadAhead* ahead, ReadAhead::Turn* turn) {
+  if (turn != nullptr && !blob.diff_id) {
+    if (auto layer = turn->maybe_take([&blobs] { return blobs.is_cancelled(); })) {
+      layer->put_over(target.parent, blob.is_alone);
+      return layer;
+    }
+    begin_ahead(store, target, *blob.blob_digest, blobs, *ahead);
+  }
+  return std::make_unique<OneLayer>(store, target.parent, std::move(blob));
+}
+
+AppliedLayer fill(Store& store, const SnapshotRecord& target, const ApplyJob& job, Blobs& blobs,
+                  ReadAhead* ahead) {
   const std::optional<Digest> known = known_diff_id(store, target, job.layer, blobs);
   if (target.variant) {  // the same call again, whose answer was lost
     if (target.variant->diff_id != (known ? *known : read_diff_id(job.layer, blobs)))
@@ -155,29 +181,29 @@ AppliedLayer fill(Store& store, const SnapshotRecord& target, const ApplyJob& jo
   blob.diff_id = known;
   blob.blob_digest = job.layer.digest;
   blob.blob_size = job.layer.size_bytes;
-  blob.open = [&] {
-    return std::make_unique<StoppableSource>(blobs.open(job.layer.digest), blobs);
-  };
+  blob.open = [&] { return open_stoppable(job.layer.digest, blobs); };
   blob.is_alone = is_alone(target.info);
-  OneLayer layer(store, target.parent, std::move(blob));
+  std::optional<ReadAhead::Turn> turn;
+  if (ahead != nullptr) turn.emplace(*ahead, job.layer.digest);
+  const auto layer = stage(store, target, std::move(blob), blobs, ahead, turn ? &*turn : nullptr);
   for (;;) {
     if (blobs.is_cancelled()) fail(Code::unavailable, "cancelled");
-    if (const auto applied = publish(store, target, layer)) {
+    if (const auto applied = publish(store, target, *layer)) {
       store.discard_snapshot(target.id);  // an empty directory, which no mount names any more
       return *applied;
     }
-    layer.stage();
+    layer->stage();
   }
 }
 
 }  // namespace
 
-AppliedLayer apply_to_snapshot(Store& store, const ApplyJob& job, Blobs& blobs) {
+AppliedLayer apply_to_snapshot(Store& store, const ApplyJob& job, Blobs& blobs, ReadAhead* ahead) {
   if (!maybe_layer_compression(job.layer.media_type))
     fail(Code::unsupported, "{} is no layer that this differ can read", job.layer.media_type);
   const SnapshotRecord target = find_target(store, job);
   try {
-    return fill(store, target, job, blobs);
+    return fill(store, target, job, blobs, ahead);
   } catch (const Error& error) {
     // containerd would take it for our leave to ask another differ, or nobody.
     if (error.code() != Code::unsupported) throw;

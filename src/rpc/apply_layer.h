@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "rpc/read_ahead.h"
 #include "store/store.h"
 #include "stream/stream.h"
 
@@ -36,6 +38,11 @@ class Blobs {
   virtual std::optional<std::string> maybe_label(const Digest& digest, std::string_view key) = 0;
   // Nobody waits for the result any more.
   virtual bool is_cancelled() const = 0;
+  // What will be asked for after a layer that lies over those with the DiffIDs `below`; to be
+  // called later, on another thread, after the end of this object, too. Nothing where nobody can be
+  // asked.
+  virtual std::function<std::vector<AheadLayer>()> maybe_finder(
+      const Digest& layer, std::vector<Digest> below) const = 0;
 };
 
 struct ApplyJob {
@@ -61,7 +68,9 @@ struct AppliedLayer {
 // afterwards), and one that something was written to. Not for anything else. failed_precondition
 // for snapshots that are not active, or have another layer already; corrupt for a blob that is not
 // what its digest says; unavailable when cancelled.
-AppliedLayer apply_to_snapshot(Store& store, const ApplyJob& job, Blobs& blobs);
+//
+// With `ahead`, what comes next is read there meanwhile, and what was read there is taken.
+AppliedLayer apply_to_snapshot(Store& store, const ApplyJob& job, Blobs& blobs, ReadAhead* ahead);
 
 // The same for an active snapshot for extraction that nothing was written to, whose label
 // kDiffIdLabel names a layer that the store has: a client that finds its mounts to be read only

@@ -33,6 +33,7 @@ constexpr std::chrono::minutes kLeaseTime(15);
 constexpr int kMessageBytes = 16 << 20;
 constexpr size_t kPieceBytes = 1 << 20;
 constexpr int kRedialMs = 3000;
+constexpr std::chrono::seconds kListTime(10);
 
 Code code_of(grpc::StatusCode code) {
   switch (code) {
@@ -261,6 +262,10 @@ void BlobUpload::add_labels(const std::string& digest, const Labels& labels) {
 
 }  // namespace
 
+std::string namespace_of(const grpc::ServerContext& call) {
+  return header_of(call, kNamespaceHeader);
+}
+
 struct ContentClient::Stubs {
   explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
       : content(channel), leases(channel) {}
@@ -286,6 +291,24 @@ std::optional<std::string> ContentClient::maybe_label(const grpc::ServerContext&
   const auto& labels = response.info().labels();
   const auto found = labels.find(std::string(key));
   return found == labels.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<Digest> ContentClient::labelled(const std::string& space, std::string_view key,
+                                            std::string_view value) const {
+  grpc::ClientContext context;
+  if (!space.empty()) context.AddMetadata(kNamespaceHeader, space);
+  context.set_deadline(std::chrono::system_clock::now() + kListTime);
+  content_v1::ListContentRequest request;
+  request.add_filters(fmt::format("labels.\"{}\"==\"{}\"", key, value));
+  const auto reader = stubs_->content.List(&context, request);
+  std::vector<std::string> names;
+  content_v1::ListContentResponse response;
+  while (reader->Read(&response))
+    for (const content_v1::Info& info : response.info()) names.push_back(info.digest());
+  require_ok(reader->Finish(), "list content");
+  std::vector<Digest> found;
+  for (const std::string& name : names) found.push_back(Digest::parse(name));
+  return found;
 }
 
 std::unique_ptr<Source> ContentClient::open(const grpc::ServerContext& call,

@@ -11,12 +11,16 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/digest.h"
 #include "store/snapshotter.h"
 #include "stream/stream.h"
 
 namespace veneer {
+
+// The namespace that a call of containerd's is made in; "" for none.
+std::string namespace_of(const grpc::ServerContext& call);
 
 class ContentClient {
  public:
@@ -28,6 +32,10 @@ class ContentClient {
   // The label of a blob; nothing if it has none, or is not there.
   std::optional<std::string> maybe_label(const grpc::ServerContext& call, const Digest& blob,
                                          std::string_view key) const;
+  // The blobs of a namespace whose label `key` is `value`, for work that goes on after the call
+  // that it began with; it takes a few seconds at most.
+  std::vector<Digest> labelled(const std::string& space, std::string_view key,
+                               std::string_view value) const;
   // The bytes of a blob. The first next() says not_found if there is none.
   std::unique_ptr<Source> open(const grpc::ServerContext& call, const Digest& blob) const;
 

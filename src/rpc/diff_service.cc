@@ -8,12 +8,15 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "rpc/apply_layer.h"
+#include "rpc/blob_files.h"
 #include "rpc/calls.h"
 #include "rpc/content_client.h"
 #include "rpc/convert.h"
 #include "rpc/guarded.h"
+#include "rpc/image_layers.h"
 #include "rpc/media_types.h"
 #include "rpc/proto/diff.grpc.pb.h"
+#include "rpc/read_ahead.h"
 #include "rpc/write_layer.h"
 
 namespace veneer {
@@ -24,14 +27,6 @@ using grpc::ServerContext;
 using grpc::Status;
 namespace pb = containerd::services::diff::v1;
 
-// The blob as a file of containerd's.
-std::unique_ptr<Source> maybe_open_file(const std::string& content_dir, const Digest& digest) {
-  const RelPath path = RelPath::clamp(fmt::format("{}/blobs/sha256/{}", content_dir, digest.hex()));
-  auto file = maybe_open_at(open_root("/").get(), path, O_RDONLY);
-  if (!file || !S_ISREG(stat_fd(file->get()).st_mode)) return nullptr;
-  return std::make_unique<FileSource>(std::move(*file));
-}
-
 // Those that one call may read.
 class CallBlobs final : public Blobs {
  public:
@@ -41,7 +36,7 @@ class CallBlobs final : public Blobs {
 
   std::unique_ptr<Source> open(const Digest& digest) override {
     if (!options_.content_dir.empty())
-      if (auto file = maybe_open_file(options_.content_dir, digest)) return file;
+      if (auto file = maybe_open_blob(options_.content_dir, digest)) return file;
     if (client_ == nullptr)
       fail(Code::not_found, "{} has no blob {}", options_.content_dir, digest.str());
     return client_->open(call_, digest);
@@ -57,6 +52,16 @@ class CallBlobs final : public Blobs {
   }
 
   bool is_cancelled() const override { return call_.IsCancelled(); }
+
+  std::function<std::vector<AheadLayer>()> maybe_finder(const Digest& layer,
+                                                        std::vector<Digest> below) const override {
+    if (client_ == nullptr) return {};
+    LayerPlace place{.space = namespace_of(call_), .blob = layer, .below = std::move(below)};
+    // The service's own: they are there as long as anything is read ahead.
+    return [client = client_, &options = options_, place = std::move(place)] {
+      return find_layers_above(*client, options.content_dir, place);
+    };
+  }
 
  private:
   const DiffServiceOptions& options_;
@@ -97,6 +102,8 @@ class DiffService final : public CallService {
   DiffService(Store& store, DiffServiceOptions options, const Observer& observer)
       : store_(store), options_(std::move(options)), observer_(observer) {
     if (!options_.containerd.empty()) client_.emplace(options_.containerd);
+    // What is read ahead is read as files: over a socket, a call would have to wait for it.
+    if (client_ && !options_.content_dir.empty()) ahead_.emplace(store_, ahead_options());
   }
 
   grpc::Service& service() override { return service_; }
@@ -128,7 +135,7 @@ class DiffService final : public CallService {
                        .layer = from_proto(request.diff())};
     CallBlobs blobs(options_, client(), call);
     const auto start = std::chrono::steady_clock::now();
-    const AppliedLayer layer = apply_to_snapshot(store_, job, blobs);
+    const AppliedLayer layer = apply_to_snapshot(store_, job, blobs, ahead_ ? &*ahead_ : nullptr);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     if (observer_.metrics != nullptr)
       observer_.metrics->add_import(layer.was_read, layer.size_bytes, taken.count());
@@ -159,10 +166,31 @@ class DiffService final : public CallService {
 
   const ContentClient* client() const { return client_ ? &*client_ : nullptr; }
 
+  ReadAhead::Options ahead_options() const {
+    return {
+        .open = [this](const Digest& blob) { return open_file(blob); },
+        .on_end = [this](const Digest& blob, std::string_view error) { log_ahead(blob, error); }};
+  }
+  std::unique_ptr<Source> open_file(const Digest& blob) const {
+    auto file = maybe_open_blob(options_.content_dir, blob);
+    if (!file) fail(Code::not_found, "{} has no blob {}", options_.content_dir, blob.str());
+    return file;
+  }
+  void log_ahead(const Digest& blob, std::string_view error) const {
+    constexpr auto kLevel = Log::Level::debug;  // the call that wants it says what is wrong
+    if (error.empty())
+      observer_.log.write(kLevel, {{"event", "read ahead"}, {"blob", blob.str()}});
+    else
+      observer_.log.write(
+          kLevel,
+          {{"event", "not read ahead"}, {"blob", blob.str()}, {"error", std::string(error)}});
+  }
+
   Store& store_;
   DiffServiceOptions options_;
   const Observer observer_;
   std::optional<ContentClient> client_;
+  std::optional<ReadAhead> ahead_;
   Async service_;
 };
 

@@ -106,6 +106,21 @@ class FakeContainerd {
       return grpc::Status::OK;
     }
 
+    // Knows the one kind of filter that is asked for: labels."KEY"=="VALUE".
+    grpc::Status List(
+        grpc::ServerContext* call,
+        const containerd::services::content::v1::ListContentRequest* request,
+        grpc::ServerWriter<containerd::services::content::v1::ListContentResponse>* to) override {
+      const std::scoped_lock lock(all_.mutex_);
+      containerd::services::content::v1::ListContentResponse response;
+      for (const auto& [digest, blob] : all_.blobs_[header(*call, "containerd-namespace")])
+        for (const auto& [key, value] : blob.labels)
+          if (request->filters(0) == "labels.\"" + key + "\"==\"" + value + '"')
+            response.add_info()->set_digest(digest);
+      to->Write(response);
+      return grpc::Status::OK;
+    }
+
     grpc::Status Update(grpc::ServerContext* call,
                         const containerd::services::content::v1::UpdateRequest* request,
                         containerd::services::content::v1::UpdateResponse*) override {

@@ -104,10 +104,14 @@ struct Import::Impl {
   }
 
   void stage();
+  void stage_ahead();
+  void put_over();
+  void read_all(const std::function<void(size_t)>& take);
   void forget_lowers();
   void abandon();
 
   void look_up();
+  void look_below(Meta::Transaction& transaction);
   void stage_item(size_t index, const std::stop_token& stop);
   StagedLayer read_blob(const Item& item, size_t index, const std::stop_token& stop) const;
   void settle_item(size_t index);
@@ -151,9 +155,8 @@ struct Import::Impl {
   std::vector<UniqueFd> lowers;  // of the first items
 };
 
-// What the store has already. One transaction: all of it was there at one time.
-void Import::Impl::look_up() {
-  Meta::Transaction transaction = store.meta().read();
+// What is below the first of the layers.
+void Import::Impl::look_below(Meta::Transaction& transaction) {
   size_t number = 0;
   parent_chain.reset();
   if (parent) {
@@ -168,8 +171,15 @@ void Import::Impl::look_up() {
       parent_chain = chain_id(parent_chain, content);
     }
   }
+  for (Item& item : items) item.number = ++number;
+}
+
+// What the store has already. One transaction: all of it was there at one time.
+void Import::Impl::look_up() {
+  Meta::Transaction transaction = store.meta().read();
+  look_below(transaction);
   for (Item& item : items) {
-    item = Item{.blob = std::move(item.blob), .number = ++number};
+    item = Item{.blob = std::move(item.blob), .number = item.number};
     if (!item.blob.diff_id) continue;
     item.record = transaction.maybe_layer(*item.blob.diff_id);
     if (!item.record) continue;
@@ -362,6 +372,24 @@ View Import::Impl::view_below(size_t index) {
 }
 
 void Import::Impl::stage() {
+  read_all([this](size_t index) { settle_item(index); });
+  forget_lowers();
+}
+
+void Import::Impl::stage_ahead() {
+  read_all([](size_t) {});
+}
+
+void Import::Impl::put_over() {
+  {
+    Meta::Transaction transaction = store.meta().read();
+    look_below(transaction);
+  }
+  for (size_t index = 0; index < items.size(); ++index) settle_item(index);
+  forget_lowers();
+}
+
+void Import::Impl::read_all(const std::function<void(size_t)>& take) {
   abandon();
   form = store.form();
   look_up();
@@ -372,8 +400,7 @@ void Import::Impl::stage() {
   run_side_by_side(
       sizes, layers_at_once(),
       {.work = [this](size_t index, const std::stop_token& stop) { stage_item(index, stop); },
-       .take = [this](size_t index) { settle_item(index); }});
-  forget_lowers();
+       .take = take});
 }
 
 void Import::Impl::forget_lowers() {
@@ -441,6 +468,28 @@ void Import::stage() {
       impl_->abandon();
       throw;
     }
+  }
+}
+
+void Import::stage_ahead() {
+  try {
+    impl_->stage_ahead();
+  } catch (...) {
+    impl_->abandon();
+    throw;
+  }
+}
+
+void Import::put_over(std::optional<int64_t> parent, bool is_alone) {
+  impl_->parent = parent;
+  for (Item& item : impl_->items) item.blob.is_alone = is_alone;
+  // What the store had when it was looked at may have gone.
+  if (impl_->items.front().need != Need::layer) return stage();
+  try {
+    impl_->put_over();
+  } catch (...) {
+    impl_->abandon();
+    throw;
   }
 }
 

@@ -60,6 +60,11 @@ class Import {
   // layer ("layer 2 (sha256:0123...)"), entry and offset; nothing remains of any of them.
   void stage();
 
+  // The same in two steps, for a layer that is read before it is known what it lies over: all that
+  // needs nothing from below (the parent must be none), and the rest. For a single layer.
+  void stage_ahead();
+  void put_over(std::optional<int64_t> parent, bool is_alone);
+
   struct Layer {
     Digest diff_id;
     uint64_t file_bytes = 0;

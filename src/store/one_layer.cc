@@ -32,6 +32,11 @@ OneLayer::OneLayer(Store& store, std::optional<int64_t> parent, LayerBlob blob)
   import_.stage();
 }
 
+OneLayer::OneLayer(Ahead, Store& store, LayerBlob blob)
+    : import_(store, std::nullopt, {std::move(blob)}) {
+  import_.stage_ahead();
+}
+
 std::optional<VariantRecord> OneLayer::publish(Meta::Transaction& transaction) {
   if (!import_.publish(transaction)) return std::nullopt;
   const auto record = transaction.maybe_layer(layer().diff_id);

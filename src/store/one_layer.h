@@ -17,6 +17,13 @@ class OneLayer {
   // committed snapshot that it will lie over. Throws what Import::stage() does.
   OneLayer(Store& store, std::optional<int64_t> parent, LayerBlob blob);
 
+  // The same before it is known what it will lie over: put_over() comes before all else then.
+  struct Ahead {};
+  OneLayer(Ahead, Store& store, LayerBlob blob);
+  void put_over(std::optional<int64_t> parent, bool is_alone) {
+    import_.put_over(parent, is_alone);
+  }
+
   // What a snapshot with this content has as its variant. None, with nothing done, if the store had
   // the layer and has it no longer: stage() again.
   std::optional<VariantRecord> publish(Meta::Transaction& transaction);

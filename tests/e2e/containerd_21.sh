@@ -98,6 +98,8 @@ in_kept sh -c 'echo one >/srv/one; rm -r /srv/menu; ln /srv/one /srv/two'
 veneerd_kill
 in_kept sh -c 'echo three >/srv/three; cat /srv/stock/fresh' >/dev/null
 if snapshot ls >/dev/null 2>&1; then fail "containerd answers without veneerd"; fi
+# From here on it finds the blobs as files, and reads those of an image ahead.
+VENEERD_OPTIONS+=(--content-dir "$BLOBS")
 veneerd_start
 wait_until 10 answers_again || fail "containerd does not find veneerd again"
 expect "what was written" one "$(in_kept cat /srv/one)"
@@ -139,6 +141,8 @@ veneerd_start
 wait_until 10 answers_again || fail "containerd does not find veneerd after the import"
 import_in default "$scratch/deepest/oci.tar"
 expect "layers" 124 "$(layers)"
+ahead=$(grep -c 'event="read ahead"' "$VENEERD_LOG" || true)
+[[ $ahead -ge 20 ]] || fail "of 124 layers $ahead were read ahead"
 expect "a container of 124 layers" cake \
   "$(run_in default --rm veneer.test/galley:l120 deepest ls /srv/menu)"
 same_tree default veneer.test/galley:l120 "$scratch/deepest.wanted"

@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "store": "base stream tar mount layer",
     "graphdriver": "base stream tar mount layer store",
     "image": "base stream tar store",
-    "rpc": "base stream mount store graphdriver",
+    "rpc": "base stream mount layer store graphdriver image",
     "bin": "base stream mount layer store graphdriver image rpc",
 }
 
