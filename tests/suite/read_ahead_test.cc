@@ -1,18 +1,26 @@
-// Layers that are read before they are asked for: which ones, what comes of them, and what is left
-// when nobody asks.
+// Layers that are read before they are asked for: what comes of them, and what is left when nobody
+// asks.
 #include "rpc/read_ahead.h"
 
-#include <set>
+#include <gtest/gtest.h>
 
-#include "rpc/image_layers.h"
+#include <atomic>
+#include <thread>
+
+#include "base/error.h"
 #include "store/check.h"
-#include "tests/suite/rpc_diff.h"
+#include "store/snapshotter.h"
+#include "stream/compress.h"
+#include "stream/compressing_sink.h"
+#include "tests/suite/snapshotter_suite.h"
+#include "tests/support/layer_tar.h"
+#include "tests/support/tree.h"
 
 namespace veneer::test {
 namespace {
 
-constexpr const char* kManifestType = "application/vnd.oci.image.manifest.v1+json";
-constexpr const char* kConfigType = "application/vnd.oci.image.config.v1+json";
+constexpr std::string_view kSpace = "test";
+using Image = std::vector<AheadLayer>;
 
 std::string plain_tar(const std::string& name) {
   LayerTar tar;
@@ -27,75 +35,47 @@ std::string dependent_tar() {
   return tar.bytes();
 }
 
-class ReadAheadTest : public RpcDiff {
- protected:
-  ReadAheadTest() : blobs_(open_or_make_root(path("content/blobs/sha256"), 0700).fd) {
-    serve({.space = std::string(kSpace),
-           .containerd = "unix://" + path("ctd.sock"),
-           .content_dir = path("content")});
-  }
+// Some megabytes that do not shrink, so that a call can be met in the middle.
+std::string large_tar() {
+  std::string data(4 << 20, '\0');
+  uint32_t state = 1;
+  for (char& byte : data) byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+  LayerTar tar;
+  tar.file("large", data);
+  return tar.bytes();
+}
 
-  // In the content store, and as a file of it.
-  Digest add_content(const std::string& bytes, const Labels& labels = {}) {
-    const Digest digest = containerd_.add(kNamespace, bytes, labels);
-    if (!exists_at(blobs_.get(), Layout::digest_name(digest)))
-      write_file_at(blobs_.get(), Layout::digest_name(digest), bytes, 0600);
-    return digest;
+class ReadAheadTest : public testing::Test {
+ protected:
+  // Its blobs, compressed.
+  Image add_image(const std::vector<std::string>& tars) {
+    Image image;
+    for (const std::string& tar : tars) {
+      StringSink sink;
+      CompressingSink compressed(Compression::gzip, sink);
+      compressed.write(std::as_bytes(std::span(tar)));
+      compressed.finish();
+      const Digest blob = Sha256::of(sink.text());
+      write_file_at(blobs_.get(), Layout::digest_name(blob), sink.text(), 0600);
+      image.push_back({.blob = blob, .size_bytes = sink.text().size(), .diff_id = Sha256::of(tar)});
+    }
+    return image;
   }
   void remove_file(const Digest& digest) {
     remove_tree_at(blobs_.get(), Layout::digest_name(digest));
   }
-
-  struct Image {
-    Digest manifest;
-    std::vector<Blob> layers;
-    std::vector<Digest> diff_ids;
-  };
-  // With labels as containerd's clients make them. `variant` makes one of other digests.
-  Image add_image(const std::vector<std::string>& tars, const std::string& variant = "") {
-    Image image;
-    Labels labels;
-    std::string layers;
-    std::string diff_ids;
-    for (const std::string& tar : tars) {
-      const std::string bytes = compress(tar, Compression::gzip);
-      const Blob blob{.digest = add_content(bytes), .media_type = kGzip, .size = bytes.size()};
-      const std::string comma = layers.empty() ? "" : ",";
-      layers += fmt::format(R"({}{{"mediaType":"{}","digest":"{}","size":{}}})", comma, kGzip,
-                            blob.digest.str(), blob.size);
-      diff_ids += fmt::format(R"({}"{}")", comma, Sha256::of(tar).str());
-      labels[fmt::format("containerd.io/gc.ref.content.l.{}", image.layers.size())] =
-          blob.digest.str();
-      image.layers.push_back(blob);
-      image.diff_ids.push_back(Sha256::of(tar));
-    }
-    const std::string config = fmt::format(R"({{"author":"{}","architecture":"amd64","os":"linux",)"
-                                           R"("rootfs":{{"type":"layers","diff_ids":[{}]}}}})",
-                                           variant, diff_ids);
-    const std::string manifest =
-        fmt::format(R"({{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}",)"
-                    R"("digest":"{}","size":{}}},"layers":[{}]}})",
-                    kManifestType, kConfigType, add_content(config).str(), config.size(), layers);
-    image.manifest = add_content(manifest, labels);
-    return image;
+  std::unique_ptr<Source> open(const Digest& digest) {
+    return std::make_unique<FileSource>(
+        open_at(blobs_.get(), Layout::digest_name(digest), O_RDONLY));
   }
-
-  std::vector<std::string> found_above(const Image& image, size_t index) {
-    const ContentClient client("unix://" + path("ctd.sock"));
-    const std::vector<Digest> below(image.diff_ids.begin(),
-                                    image.diff_ids.begin() + static_cast<std::ptrdiff_t>(index));
-    std::vector<std::string> found;
-    for (const AheadLayer& layer : find_layers_above(
-             client, path("content"),
-             {.space = kNamespace, .blob = image.layers[index].digest, .below = below}))
-      found.push_back(layer.blob.str());
-    return found;
+  LayerBlob blob(const Image& image, size_t index) {
+    LayerBlob blob;
+    blob.diff_id = image[index].diff_id;
+    blob.open = [this, digest = image[index].blob] { return open(digest); };
+    return blob;
   }
-  static std::vector<std::string> above(const Image& image, size_t index) {
-    std::vector<std::string> names;
-    for (size_t next = index + 1; next < image.layers.size(); ++next)
-      names.push_back(image.layers[next].digest.str());
-    return names;
+  static std::function<Image()> finding(const Image& image) {
+    return [image] { return image; };
   }
 
   // What a ReadAhead says.
@@ -119,14 +99,6 @@ class ReadAheadTest : public RpcDiff {
       return "not within 30 seconds";
     return ended_[blob];
   }
-  static std::function<std::vector<AheadLayer>()> finding(const Image& image) {
-    std::vector<AheadLayer> layers;
-    for (size_t index = 0; index < image.layers.size(); ++index)
-      layers.push_back({.blob = image.layers[index].digest,
-                        .size_bytes = image.layers[index].size,
-                        .diff_id = image.diff_ids[index]});
-    return [layers] { return layers; };
-  }
   static std::unique_ptr<OneLayer> take(ReadAhead& ahead, const Digest& blob) {
     return ReadAhead::Turn(ahead, blob).maybe_take([] { return false; });
   }
@@ -138,140 +110,71 @@ class ReadAheadTest : public RpcDiff {
     }
     return true;
   }
-  // Layers whose index (or tree) lies in the staging directory, settled and synced.
-  size_t count_settled() {
-    size_t count = 0;
-    for (const std::string& name : list_dir(store_.layout().staging()))
-      for (const std::string file : {"layer.erofs", "fs"})
-        count +=
-            exists_at(store_.layout().staging(), RelPath::parse(name + "/0/" + file)) ? 1u : 0u;
-    return count;
+  size_t count_layers() { return list_dir(store_.layout().layers()).size(); }
+  size_t count_staging() { return list_dir(store_.layout().staging()).size(); }
+
+  // A committed snapshot with the layer.
+  SnapshotRecord add_snapshot(const std::string& name, OneLayer& layer, const std::string& parent) {
+    Meta::Transaction transaction = store_.meta().write();
+    SnapshotRecord record;
+    record.space = kSpace;
+    record.info.name = name;
+    record.info.parent = parent;
+    record.info.kind = Kind::committed;
+    if (const auto below = transaction.maybe_snapshot(kSpace, parent)) record.parent = below->id;
+    record.variant = layer.publish(transaction);
+    record.id = transaction.add_snapshot(record);
+    transaction.commit();
+    return record;
+  }
+  void remove(const std::string& name) { open_snapshotter(store_, kSpace)->remove(name); }
+  std::map<std::string, std::string> tree(const std::string& name) {
+    const auto snapshots = open_snapshotter(store_, kSpace);
+    const auto mounts = snapshots->view("look", name, {});
+    auto lines = describe_tree(ClientMount(mounts, scratch_.path() + "/look").dir(), {});
+    snapshots->remove("look");
+    return lines;
   }
 
-  UniqueFd blobs_;
+  Scratch scratch_;
+  UniqueFd blobs_ = open_or_make_root(scratch_.path() + "/blobs", 0700).fd;
+  Store store_{{.root = scratch_.path() + "/root",
+                .run = scratch_.path() + "/run",
+                .is_volatile = false,
+                .form = {}}};
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<Digest, std::string> ended_;
 };
 
-// --- which layers ----------------------------------------------------------------------------
-
-TEST_F(ReadAheadTest, FindsWhatAnImageHasAboveALayer) {
-  const Image image = add_image({plain_tar("a"), plain_tar("b"), plain_tar("c")});
-  for (size_t index = 0; index < 3; ++index)
-    EXPECT_EQ(found_above(image, index), above(image, index)) << index;
-  // The same in another manifest makes no doubt.
-  (void)add_image({plain_tar("a"), plain_tar("b"), plain_tar("c")}, "another");
-  EXPECT_EQ(found_above(image, 0), above(image, 0));
-}
-
-TEST_F(ReadAheadTest, FindsNothingWhereImagesPart) {
-  const Image one = add_image({plain_tar("a"), plain_tar("b")});
-  const Image other = add_image({plain_tar("a"), plain_tar("b"), plain_tar("c")});
-  EXPECT_EQ(found_above(one, 0), std::vector<std::string>());
-  EXPECT_EQ(found_above(other, 1), std::vector<std::string>());
-  // Over another layer than it lies over there, it is no part of that image.
-  Image third = add_image({plain_tar("x"), plain_tar("y"), plain_tar("z")});
-  third.diff_ids[0] = Sha256::of("another");
-  EXPECT_EQ(found_above(third, 1), std::vector<std::string>());
-}
-
-TEST_F(ReadAheadTest, DocumentsAreVerified) {
-  const Image image = add_image({plain_tar("a"), plain_tar("b")});
-  remove_file(image.manifest);
-  EXPECT_EQ(found_above(image, 0), std::vector<std::string>());
-  write_file_at(blobs_.get(), Layout::digest_name(image.manifest), "{}", 0600);
-  EXPECT_THROW(found_above(image, 0), Error);
-}
-
-// --- through the service ---------------------------------------------------------------------
-
-TEST_F(ReadAheadTest, AnImageIsUnpackedFromWhatWasReadAhead) {
-  const Image image = add_image({base_tar(), plain_tar("b"), plain_tar("c"), dependent_tar()});
-  ASSERT_EQ(unpack(image.layers[0], "0", "").code, StatusCode::OK);
-  for (int tries = 0; count_settled() < 2 && tries < 1000; ++tries)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  ASSERT_EQ(count_settled(), 2u);
-  // Nobody reads them again.
-  remove_file(image.layers[1].digest);
-  remove_file(image.layers[2].digest);
-  EXPECT_EQ(count_layers(), 1u);
-  for (size_t index = 1; index < 4; ++index) {
-    const std::string name = std::to_string(index);
-    const DiffAnswer answer = unpack(image.layers[index], name, std::to_string(index - 1));
-    ASSERT_EQ(answer.code, StatusCode::OK) << answer.message;
-    EXPECT_EQ(answer.digest, image.diff_ids[index].str());
-    EXPECT_EQ(count_layers(), index + 1);
-  }
-  EXPECT_EQ(containerd_.reads(), 0);
-  EXPECT_EQ(names("3"), "b c d d/two f linked");
-  const ClientMount mounted = mount(snapshots_->view("view", "3", {}));
-  EXPECT_EQ(read_file_at(mounted.dir(), "linked", 10), "base");
-  EXPECT_EQ(count_staging(), 0u);
-  EXPECT_TRUE(check_store(store_, {}).damages.empty());
-}
-
-TEST_F(ReadAheadTest, ADamagedLayerIsNoticedInItsTurn) {
-  const Image image = add_image({base_tar(), plain_tar("b"), plain_tar("c")});
-  const RelPath name = Layout::digest_name(image.layers[1].digest);
-  remove_file(image.layers[1].digest);
-  write_file_at(blobs_.get(), name, compress(plain_tar("x"), Compression::gzip), 0600);
-  ASSERT_EQ(unpack(image.layers[0], "0", "").code, StatusCode::OK);
-  const DiffAnswer answer = unpack(image.layers[1], "1", "0");
-  EXPECT_EQ(answer.code, StatusCode::DATA_LOSS) << answer.message;
-  EXPECT_EQ(count_layers(), 1u);
-  // It has been mended, and goes on.
-  remove_file(image.layers[1].digest);
-  write_file_at(blobs_.get(), name, compress(plain_tar("b"), Compression::gzip), 0600);
-  snapshots_->remove("extract 1");
-  EXPECT_EQ(unpack(image.layers[1], "1", "0").code, StatusCode::OK);
-  EXPECT_EQ(unpack(image.layers[2], "2", "1").code, StatusCode::OK);
-  EXPECT_EQ(names("2"), "b c d d/one f");
-}
-
-TEST_F(ReadAheadTest, AServerThatEndsLeavesNothing) {
-  const Image image = add_image({base_tar(), large_tar(), plain_tar("c")});
-  ASSERT_EQ(unpack(image.layers[0], "0", "").code, StatusCode::OK);
-  server_.reset();
-  EXPECT_EQ(count_staging(), 0u);
-  EXPECT_EQ(count_layers(), 1u);
-}
-
-// --- by itself -------------------------------------------------------------------------------
-
 TEST_F(ReadAheadTest, ALayerIsPutOverWhatItTurnsOutToLieOver) {
   const Image image = add_image({dependent_tar()});
-  const Blob& blob = image.layers[0];
-  ASSERT_EQ(unpack(add_blob(base_tar(), kTar), "base", "").code, StatusCode::OK);
-  LayerTar other_tar;
-  other_tar.dir("./").dir("d", {.mode = 0700}).file("f", "other");
-  ASSERT_EQ(unpack(add_blob(other_tar.bytes(), kTar), "other", "").code, StatusCode::OK);
-  for (const std::string parent : {"base", "other"}) {
-    SCOPED_TRACE(parent);
-    serve({.space = std::string(kSpace), .content_dir = path("content")});  // reads nothing ahead
-    ASSERT_EQ(unpack(blob, "in turn", parent).code, StatusCode::OK);
-    const auto expected = tree("in turn");
-    snapshots_->remove("in turn");
+  LayerTar base;
+  base.dir("./").dir("d", {.mode = 0755}).file("d/one", "1").file("f", "base");
+  LayerTar other;
+  other.dir("./").dir("d", {.mode = 0700}).file("f", "other");
+  for (const std::string& tar : {base.bytes(), other.bytes()}) {
+    MemorySource source(std::as_bytes(std::span(tar)));
+    OneLayer lower(store_, std::nullopt, blob_of(source));
+    const int64_t parent = add_snapshot("below", lower, "").id;
+    OneLayer in_turn(store_, parent, blob(image, 0));
+    const SnapshotRecord expected = add_snapshot("in turn", in_turn, "below");
+    const auto expected_tree = tree("in turn");
+    remove("in turn");
+
     ReadAhead ahead(store_, options());
-    ahead.begin(blob.digest, finding(image));
-    ASSERT_EQ(wait_for(blob.digest), "");
-    const auto layer = take(ahead, blob.digest);
+    ahead.begin(image[0].blob, finding(image));
+    ASSERT_EQ(wait_for(image[0].blob), "");
+    const auto layer = take(ahead, image[0].blob);
     ASSERT_NE(layer, nullptr);
-    EXPECT_EQ(take(ahead, blob.digest), nullptr);
-    const auto below = store_.meta().read().maybe_snapshot(kSpace, parent);
-    layer->put_over(below->id, false);
-    const auto mounts = snapshots_->prepare("extract ahead", parent, {});
-    Meta::Transaction transaction = store_.meta().write();
-    auto target = transaction.maybe_snapshot(kSpace, "extract ahead");
-    target->variant = layer->publish(transaction);
-    ASSERT_TRUE(target->variant.has_value());
-    transaction.update_snapshot(*target);
-    transaction.commit();
-    store_.discard_snapshot(target->id);
-    snapshots_->commit("ahead", "extract ahead", {});
-    EXPECT_EQ(tree("ahead"), expected);
+    EXPECT_EQ(take(ahead, image[0].blob), nullptr);
+    layer->put_over(parent, false);
+    const SnapshotRecord added = add_snapshot("ahead", *layer, "below");
+    EXPECT_EQ(added.variant->name, expected.variant->name);
+    EXPECT_EQ(tree("ahead"), expected_tree);
     EXPECT_TRUE(check_store(store_, {}).damages.empty());
-    snapshots_->remove("ahead");
+    remove("ahead");
+    remove("below");
     ended_.clear();
   }
 }
@@ -279,33 +182,33 @@ TEST_F(ReadAheadTest, ALayerIsPutOverWhatItTurnsOutToLieOver) {
 TEST_F(ReadAheadTest, WhatNobodyAsksForIsForgotten) {
   const Image image = add_image({plain_tar("a"), plain_tar("b")});
   ReadAhead ahead(store_, options(std::chrono::milliseconds(20)));
-  ahead.begin(image.layers[0].digest, finding(image));
-  for (const Blob& blob : image.layers) EXPECT_EQ(wait_for(blob.digest), "");
+  ahead.begin(image[0].blob, finding(image));
+  for (const AheadLayer& layer : image) EXPECT_EQ(wait_for(layer.blob), "");
   EXPECT_TRUE(is_staging_empty());
-  EXPECT_EQ(take(ahead, image.layers[0].digest), nullptr);
+  EXPECT_EQ(take(ahead, image[0].blob), nullptr);
   // Not as long as an image is being unpacked.
   const ReadAhead::Turn turn(ahead, Sha256::of("something else"));
   ended_.clear();
-  ahead.begin(image.layers[0].digest, finding(image));
-  for (const Blob& blob : image.layers) EXPECT_EQ(wait_for(blob.digest), "");
+  ahead.begin(image[0].blob, finding(image));
+  for (const AheadLayer& layer : image) EXPECT_EQ(wait_for(layer.blob), "");
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  EXPECT_NE(take(ahead, image.layers[0].digest), nullptr);
+  EXPECT_NE(take(ahead, image[0].blob), nullptr);
   EXPECT_EQ(count_staging(), 1u);
 }
 
 TEST_F(ReadAheadTest, WhatIsWrongIsReadByWhoeverAsksForIt) {
   Image image = add_image({plain_tar("a"), plain_tar("b"), plain_tar("c"), plain_tar("d")});
-  remove_file(image.layers[0].digest);
-  image.diff_ids[1] = Sha256::of("something else");
-  ++image.layers[2].size;
+  remove_file(image[0].blob);
+  image[1].diff_id = Sha256::of("something else");
+  ++image[2].size_bytes;
   ReadAhead ahead(store_, options());
-  ahead.begin(image.layers[0].digest, finding(image));
-  EXPECT_EQ(wait_for(image.layers[3].digest), "");
+  ahead.begin(image[0].blob, finding(image));
+  EXPECT_EQ(wait_for(image[3].blob), "");
   for (size_t index = 0; index < 3; ++index) {
-    EXPECT_NE(wait_for(image.layers[index].digest), "") << index;
-    EXPECT_EQ(take(ahead, image.layers[index].digest), nullptr);
+    EXPECT_NE(wait_for(image[index].blob), "") << index;
+    EXPECT_EQ(take(ahead, image[index].blob), nullptr);
   }
-  EXPECT_NE(take(ahead, image.layers[3].digest), nullptr);
+  EXPECT_NE(take(ahead, image[3].blob), nullptr);
   // A search that fails is no more than that.
   const Digest blob = Sha256::of("searched for");
   ahead.begin(blob, []() -> std::vector<AheadLayer> { fail(Code::unavailable, "nobody there"); });
@@ -314,15 +217,16 @@ TEST_F(ReadAheadTest, WhatIsWrongIsReadByWhoeverAsksForIt) {
 
 TEST_F(ReadAheadTest, NothingIsReadTwice) {
   const Image image = add_image({plain_tar("a"), plain_tar("b"), plain_tar("c")});
-  ASSERT_EQ(unpack(image.layers[1], "b", "").code, StatusCode::OK);
+  OneLayer known(store_, std::nullopt, blob(image, 1));
+  add_snapshot("known", known, "");
   ReadAhead ahead(store_, options());
   {
-    const ReadAhead::Turn turn(ahead, image.layers[0].digest);  // is read by its own call
-    ahead.begin(image.layers[0].digest, finding(image));
-    EXPECT_EQ(wait_for(image.layers[2].digest), "");
+    const ReadAhead::Turn turn(ahead, image[0].blob);  // is read by its own call
+    ahead.begin(image[0].blob, finding(image));
+    EXPECT_EQ(wait_for(image[2].blob), "");
   }
-  EXPECT_EQ(take(ahead, image.layers[0].digest), nullptr);
-  EXPECT_EQ(take(ahead, image.layers[1].digest), nullptr);  // the store has it
+  EXPECT_EQ(take(ahead, image[0].blob), nullptr);
+  EXPECT_EQ(take(ahead, image[1].blob), nullptr);  // the store has it
   const std::scoped_lock lock(mutex_);
   EXPECT_EQ(ended_.size(), 1u);
 }
@@ -333,11 +237,11 @@ TEST_F(ReadAheadTest, AnyNumberOfLayersComesInOrder) {
   for (int number = 0; number < 40; ++number) tars.push_back(plain_tar(fmt::format("{}", number)));
   const Image image = add_image(tars);
   ReadAhead ahead(store_, options());
-  ahead.begin(image.layers[0].digest, finding(image));
-  for (const Blob& blob : image.layers) {
-    EXPECT_EQ(wait_for(blob.digest), "");
+  ahead.begin(image[0].blob, finding(image));
+  for (const AheadLayer& layer : image) {
+    EXPECT_EQ(wait_for(layer.blob), "");
     EXPECT_LE(count_staging(), 16u);
-    EXPECT_NE(take(ahead, blob.digest), nullptr);
+    EXPECT_NE(take(ahead, layer.blob), nullptr);
   }
   EXPECT_EQ(count_staging(), 0u);
 }
@@ -350,10 +254,10 @@ TEST_F(ReadAheadTest, EndsInTheMiddle) {
     std::vector<std::jthread> threads;
     for (int thread = 0; thread < 4; ++thread) {
       threads.emplace_back([&] {
-        for (const Blob& blob : image.layers) {
-          ReadAhead::Turn turn(ahead, blob.digest);
+        for (const AheadLayer& layer : image) {
+          ReadAhead::Turn turn(ahead, layer.blob);
           (void)turn.maybe_take([] { return false; });
-          ahead.begin(blob.digest, finding(image));
+          ahead.begin(layer.blob, finding(image));
         }
       });
     }
@@ -372,10 +276,10 @@ TEST_F(ReadAheadTest, AWaitEndsWhenItsClientGoes) {
     return options().open(digest);
   };
   ReadAhead ahead(store_, held);
-  ahead.begin(image.layers[0].digest, finding(image));
+  ahead.begin(image[0].blob, finding(image));
   while (count_staging() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   int looks = 0;
-  ReadAhead::Turn turn(ahead, image.layers[0].digest);
+  ReadAhead::Turn turn(ahead, image[0].blob);
   EXPECT_EQ(turn.maybe_take([&] { return ++looks == 3; }), nullptr);
   is_open = true;
   is_open.notify_all();
