@@ -19,6 +19,7 @@
 #include "layer/entry_rules.h"
 #include "layer/file_writer.h"
 #include "layer/made_names.h"
+#include "layer/side_by_side.h"
 #include "layer/whiteout.h"
 #include "layer/xattr_policy.h"
 #include "tar/reader.h"
@@ -82,6 +83,8 @@ class Applier {
   // No normalised name: what is open must be opened again.
   static constexpr std::string_view kNoName = "/";
   static constexpr size_t kMostParents = 16;
+  // Worth a thread.
+  static constexpr size_t kManyDirectories = 256;
 
   void apply(const tar::Entry& entry) {
     assign_entry_path(path_, entry.path, "the name");
@@ -294,12 +297,22 @@ class Applier {
   // Later entries change the times of the directories they are made in. A directory can be gone or
   // be something else by now, and a link must not be followed.
   void restore_directory_times() {
-    for (const auto& [path, time] : directory_times_) {
-      RelPath directory;
-      directory.assign_part(path);
-      const auto fd = maybe_resolve_beneath(root_, directory, O_PATH | O_DIRECTORY);
-      if (fd) set_times_at(fd->get(), ".", time, time);
-    }
+    std::vector<const std::pair<const std::string, timespec>*> all;
+    for (const auto& directory : directory_times_) all.push_back(&directory);
+    const size_t parts = all.size() < kManyDirectories ? 1 : layers_at_once();
+    const auto restore = [&](size_t part, const std::stop_token&) {
+      for (size_t index = part; index < all.size(); index += parts)
+        restore_directory_time(all[index]->first, all[index]->second);
+    };
+    if (parts == 1) return restore(0, {});
+    run_side_by_side(std::vector<uint64_t>(parts), parts, {.work = restore, .take = [](size_t) {}});
+  }
+
+  void restore_directory_time(std::string_view path, const timespec& time) const {
+    RelPath directory;
+    directory.assign_part(path);
+    const auto fd = maybe_resolve_beneath(root_, directory, O_PATH | O_DIRECTORY);
+    if (fd) set_times_at(fd->get(), ".", time, time);
   }
 
   // --- parents ---

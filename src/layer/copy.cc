@@ -7,7 +7,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
+#include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -26,43 +28,51 @@ namespace {
 // Threads beyond these wait for the file system more than they copy.
 constexpr unsigned kMostCopiers = 4;
 
-// A directory to copy, both sides open. `to_path` is the path below the copy's top.
-struct Directory {
+// A directory of the original and its copy, open.
+struct Sides {
   UniqueFd from;
   UniqueFd to;
-  RelPath to_path;
-  size_t depth = 0;
 };
 
-// Through which a copier that meets a directory gives it to one that has nothing to do.
-class Exchange {
- public:
-  Exchange(size_t copiers, Directory top) : copiers_(copiers) { given_.push_back(std::move(top)); }
+// A directory whose copy is there, and empty.
+struct Directory {
+  std::shared_ptr<const Sides> parent;  // the top itself for the top
+  RelPath path;                         // below the top
+  size_t depth = 0;
 
-  // Whether somebody waits.
-  bool is_wanted() const { return wanted_.load(std::memory_order_relaxed); }
+  std::shared_ptr<const Sides> open() const {
+    return std::make_shared<const Sides>(open_dir_at(parent->from.get(), path.leaf()),
+                                         open_dir_at(parent->to.get(), path.leaf()));
+  }
+};
+
+// The directories that wait for a copier. The last ones are taken first, so that few parents are
+// open at a time.
+class Waiting {
+ public:
+  explicit Waiting(Directory top) { directories_.push_back(std::move(top)); }
+
   // Whether nothing is left to be done, or one copier has failed.
   bool is_over() const { return is_over_.load(std::memory_order_relaxed); }
 
-  void give(Directory directory) {
-    const std::lock_guard lock(mutex_);
-    given_.push_back(std::move(directory));
-    wanted_ = waiting_ > given_.size();
-    changed_.notify_one();
-  }
-
-  // Nothing when it is over: when all wait, nobody will give any more.
+  // Nothing when it is over.
   std::optional<Directory> take() {
     std::unique_lock lock(mutex_);
-    ++waiting_;
-    if (given_.empty() && waiting_ == copiers_) end();
-    wanted_ = waiting_ > given_.size();
-    changed_.wait(lock, [this] { return !given_.empty() || is_over_; });
+    changed_.wait(lock, [this] { return !directories_.empty() || is_over_; });
     if (is_over_) return std::nullopt;
-    Directory directory = std::move(given_.back());
-    given_.pop_back();
-    --waiting_;
+    Directory directory = std::move(directories_.back());
+    directories_.pop_back();
     return directory;
+  }
+
+  // What was taken is copied but for the directories in it, which are added.
+  void finish(std::vector<Directory> below) {
+    const std::lock_guard lock(mutex_);
+    unfinished_ += below.size();
+    --unfinished_;
+    std::ranges::move(below, std::back_inserter(directories_));
+    if (unfinished_ == 0) end();
+    if (!below.empty()) changed_.notify_all();
   }
 
   void fail_with(std::exception_ptr error) {
@@ -80,12 +90,10 @@ class Exchange {
     changed_.notify_all();
   }
 
-  const size_t copiers_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Directory> given_;
-  size_t waiting_ = 0;
-  std::atomic<bool> wanted_ = false;
+  std::vector<Directory> directories_;
+  size_t unfinished_ = 1;  // those, and what copiers are at
   std::atomic<bool> is_over_ = false;
   std::exception_ptr error_;
 };
@@ -99,58 +107,63 @@ struct Copies {
 // One thread's part of a copy.
 class TreeCopier {
  public:
-  TreeCopier(int top, CopyMode mode, dev_t device, Exchange& exchange, Copies& copies)
-      : top_(top), mode_(mode), device_(device), exchange_(exchange), copies_(copies) {}
+  TreeCopier(int top, CopyMode mode, dev_t device, Waiting& waiting, Copies& copies)
+      : top_(top), mode_(mode), device_(device), waiting_(waiting), copies_(copies) {}
 
   void run() noexcept {
     try {
-      while (std::optional<Directory> directory = exchange_.take()) {
-        to_path_ = std::move(directory->to_path);
-        copy_directory(directory->from.get(), directory->to.get(), directory->depth);
-      }
+      while (std::optional<Directory> directory = waiting_.take())
+        waiting_.finish(copy_directory(std::move(*directory)));
     } catch (...) {
-      exchange_.fail_with(std::current_exception());
+      waiting_.fail_with(std::current_exception());
     }
   }
 
  private:
-  // `to_path_` is the path of `to`. What is in the directories of this one changes none of its
-  // attributes: others may be at it still.
-  void copy_directory(int from, int to, size_t depth) {
-    if (depth > limits::kPathDepth)
+  // Returns the directories in it. What others make in those changes none of its attributes.
+  std::vector<Directory> copy_directory(Directory directory) {
+    if (directory.depth > limits::kPathDepth)
       fail(Code::resource_exhausted, "a tree deeper than {} directories ({})", limits::kPathDepth,
-           to_path_.str().substr(0, 80));
-    DirReader reader(from);
+           directory.path.str().substr(0, 80));
+    const std::shared_ptr<const Sides> sides = directory.open();
+    directory.parent.reset();
+    to_path_ = std::move(directory.path);
+    std::vector<Directory> below;
+    DirReader reader(sides->from.get());
     while (const std::optional<DirEntry> entry = reader.next()) {
-      if (exchange_.is_over()) return;
+      if (waiting_.is_over()) break;
       to_path_.push(entry->name());
-      copy_entry(from, to, *entry, depth);
+      if (copy_entry(*sides, *entry)) below.push_back({sides, to_path_, directory.depth + 1});
       to_path_.pop();
     }
-    copy_attributes(from, ".", to, ".", stat_fd(from));
+    const int from = sides->from.get();
+    copy_attributes(from, ".", sides->to.get(), ".", stat_fd(from));
+    return below;
   }
 
-  void copy_entry(int from, int to, const DirEntry& entry, size_t depth) {
+  // `to_path_` is its path. True for a directory, whose entries are still to be copied.
+  bool copy_entry(const Sides& sides, const DirEntry& entry) {
+    const int from = sides.from.get();
+    const int to = sides.to.get();
     const PathView name = entry.path();
     const bool may_be_dir = entry.type() == DT_DIR || entry.type() == DT_UNKNOWN;
-    if (mode_ == CopyMode::link && !may_be_dir) return link_entry(from, to, name);
+    if (mode_ == CopyMode::link && !may_be_dir) {
+      link_entry(from, to, name);
+      return false;
+    }
     const struct stat st = stat_at(from, name);
     if (S_ISDIR(st.st_mode)) {
       if (st.st_dev != device_)
         fail(Code::failed_precondition, "{} is a mount point", to_path_.str());
       make_dir_at(to, name, 0700);
-      UniqueFd child_from = open_dir_at(from, name);
-      UniqueFd child_to = open_dir_at(to, name);
-      if (exchange_.is_wanted()) {
-        exchange_.give({std::move(child_from), std::move(child_to), to_path_, depth + 1});
-      } else {
-        copy_directory(child_from.get(), child_to.get(), depth + 1);
-      }
-    } else if (mode_ == CopyMode::link) {
+      return true;
+    }
+    if (mode_ == CopyMode::link) {
       link_entry(from, to, name);
     } else {
       copy_inode(from, to, name, st);
     }
+    return false;
   }
 
   void link_entry(int from, int to, PathView name) {
@@ -198,7 +211,7 @@ class TreeCopier {
   int top_;  // of the copy
   CopyMode mode_;
   dev_t device_;
-  Exchange& exchange_;
+  Waiting& waiting_;
   Copies& copies_;
   RelPath to_path_;
 };
@@ -207,21 +220,21 @@ class TreeCopier {
 
 void copy_tree(int from, int to, CopyMode mode) {
   const unsigned count = std::clamp(std::thread::hardware_concurrency(), 1U, kMostCopiers);
-  Exchange exchange(count, {dup_fd(from), dup_fd(to), RelPath(), 0});
+  Waiting waiting({std::make_shared<const Sides>(dup_fd(from), dup_fd(to)), RelPath(), 0});
   Copies copies;
   const auto copy = [&, device = stat_fd(from).st_dev] {
-    TreeCopier(to, mode, device, exchange, copies).run();
+    TreeCopier(to, mode, device, waiting, copies).run();
   };
   {
     std::vector<std::jthread> others;
     try {
       while (others.size() + 1 < count) others.emplace_back(copy);
     } catch (...) {
-      exchange.fail_with(std::current_exception());  // those that there are wait for the others
+      waiting.fail_with(std::current_exception());  // those that there are wait for the others
     }
     copy();
   }
-  exchange.rethrow_error();
+  waiting.rethrow_error();
 }
 
 }  // namespace veneer

@@ -20,8 +20,9 @@ namespace veneer {
 namespace {
 
 constexpr size_t kThreads = 2;
-constexpr size_t kBatches = kThreads + 2;
+constexpr size_t kBatches = 12;  // some wait while the caller is busy with other things
 constexpr size_t kFilesPerBatch = 64;
+constexpr size_t kDirsPerBatch = 16;  // each keeps one open
 
 struct Job {
   std::shared_ptr<const UniqueFd> dir;
@@ -47,11 +48,14 @@ void write_job(Job& job) {
 
 class Batch {
  public:
-  bool has_room(size_t size) const { return count_ < jobs_.size() && size <= kChunkBytes - used_; }
+  bool has_room(size_t size) const {
+    return count_ < jobs_.size() && dirs_ < kDirsPerBatch && size <= kChunkBytes - used_;
+  }
 
   Room add(FileWriter::File file, size_t size) {
     const Room room(memory_.get() + used_, size);
     used_ += size;
+    if (count_ == 0 || jobs_[count_ - 1].dir != file.dir) ++dirs_;
     Job& job = jobs_[count_++];
     job.dir = std::move(file.dir);
     job.name.assign_part(file.name.c_str());
@@ -65,12 +69,14 @@ class Batch {
   void write() {
     for (size_t i = 0; i < count_; ++i) write_job(jobs_[i]);
     count_ = 0;
+    dirs_ = 0;
     used_ = 0;
   }
 
  private:
   std::array<Job, kFilesPerBatch> jobs_;
   size_t count_ = 0;
+  size_t dirs_ = 0;  // at most so many different ones
   std::unique_ptr<std::byte[]> memory_ = std::make_unique_for_overwrite<std::byte[]>(kChunkBytes);
   size_t used_ = 0;
 };
