@@ -104,7 +104,8 @@ int status_of(const std::vector<Damage>& damages) {
 
 std::string summary(const CheckResult& result, bool is_fast) {
   return fmt::format(
-      "{} layers, {} snapshots, {} blobs{}: {}\n", result.layers, result.snapshots, result.blobs,
+      "{}, {}, {}{}: {}\n", human_count(result.layers, "layer"),
+      human_count(result.snapshots, "snapshot"), human_count(result.blobs, "blob"),
       is_fast ? "" : fmt::format(", {} of tars read", human_size(result.hashed_bytes)),
       result.damages.empty() ? "no damage" : fmt::format("{} damaged", result.damages.size()));
 }

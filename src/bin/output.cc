@@ -63,6 +63,10 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+std::string human_count(uint64_t count, std::string_view one) {
+  return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
+}
+
 std::string human_size(uint64_t size_bytes) {
   if (size_bytes < 1000) return fmt::format("{} B", size_bytes);
   constexpr std::string_view kPrefixes = "kMGTPE";

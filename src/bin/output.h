@@ -24,6 +24,8 @@ std::string printable(std::string_view text);
 
 // "0 B", "999 B", "1.0 kB", "12.3 MB": powers of 1000, as Docker shows them.
 std::string human_size(uint64_t size_bytes);
+// "1 layer", "2 layers".
+std::string human_count(uint64_t count, std::string_view one);
 
 // "less than a second ago", "5 minutes ago", "3 weeks ago": one unit, rounded down. A time to come
 // is "in the future".

@@ -27,6 +27,9 @@ TEST(HumanSize, HasOneDecimalAndTheRightUnit) {
   EXPECT_EQ(human_size(999'949), "999.9 kB");
   EXPECT_EQ(human_size(999'950), "1.0 MB");
   EXPECT_EQ(human_size(UINT64_MAX), "18.4 EB");
+  EXPECT_EQ(human_count(0, "layer"), "0 layers");
+  EXPECT_EQ(human_count(1, "layer"), "1 layer");
+  EXPECT_EQ(human_count(2, "layer"), "2 layers");
 }
 
 TEST(HumanAge, HasOneUnit) {

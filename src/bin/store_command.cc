@@ -284,8 +284,9 @@ int answer_collected(const Request& request, const Meta::Transaction::Unused& un
   const std::string_view done = request.is_dry_run ? "to delete" : "deleted";
   print(request.context.quiet
             ? names
-            : fmt::format("{}{} layers, {} {}; {} leftovers\n", reasons.text(),
-                          unused.layers.size(), human_size(size_bytes), done, leftovers.size()));
+            : fmt::format("{}{}, {} {}; {}\n", reasons.text(),
+                          human_count(unused.layers.size(), "layer"), human_size(size_bytes), done,
+                          human_count(leftovers.size(), "leftover")));
   return kDone;
 }
 

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <utility>
 
 #include "base/at.h"
 #include "base/error.h"
+#include "image/timestamp.h"
 #include "rpc/proto/content.grpc.pb.h"
 #include "rpc/proto/leases.grpc.pb.h"
 #include "rpc/server.h"
@@ -92,16 +92,6 @@ std::shared_ptr<grpc::Channel> make_channel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kRedialMs);
   return grpc::CreateCustomChannel(socket_address(path), grpc::InsecureChannelCredentials(),
                                    arguments);
-}
-
-// As RFC 3339 has it, which Go's clients parse.
-std::string text_of(std::chrono::system_clock::time_point time) {
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  std::string text(sizeof("2000-01-01T00:00:00Z"), '\0');
-  text.resize(std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts));
-  return text;
 }
 
 class BlobSource final : public Source {
@@ -324,7 +314,7 @@ std::unique_ptr<ContentClient::Upload> ContentClient::upload(const grpc::ServerC
     leases_v1::CreateRequest request;
     request.set_id("veneer-diff-" + random_name());
     (*request.mutable_labels())[std::string(kLeaseExpiry)] =
-        text_of(std::chrono::system_clock::now() + kLeaseTime);
+        format_timestamp(std::chrono::floor<std::chrono::seconds>(now()) + kLeaseTime);
     leases_v1::CreateResponse response;
     require_ok(stubs_->leases.Create(context.get(), request, &response), "make a lease");
     lease = response.lease().id();

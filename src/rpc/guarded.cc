@@ -46,17 +46,19 @@ std::string_view name_of(grpc::StatusCode code) {
   return index < std::size(kNames) ? kNames[index] : "UNKNOWN";
 }
 
-grpc::Status run(const Log& log, std::string_view call, std::string_view subject,
-                 const std::function<void()>& body) {
-  const auto failed = [&](Log::Level level, grpc::StatusCode code, std::string message) {
-    log.write(level,
-              {{"call", std::string(call)}, {"subject", std::string(subject)}, {"error", message}});
-    return to_status(code, std::move(message));
+struct Outcome {
+  grpc::StatusCode code = grpc::StatusCode::OK;
+  std::string error = {};
+  Log::Level level = Log::Level::debug;
+};
+
+Outcome run(const std::function<void()>& body) {
+  const auto failed = [](Log::Level level, grpc::StatusCode code, std::string error) {
+    return Outcome{.code = code, .error = std::move(error), .level = level};
   };
   try {
     body();
-    log.write(Log::Level::debug, {{"call", std::string(call)}, {"subject", std::string(subject)}});
-    return grpc::Status::OK;
+    return {};
   } catch (const Cancelled&) {
     return failed(Log::Level::debug, grpc::StatusCode::CANCELLED, "cancelled by the client");
   } catch (const Error& error) {
@@ -73,11 +75,19 @@ grpc::Status run(const Log& log, std::string_view call, std::string_view subject
 grpc::Status guarded(const Observer& observer, std::string_view call, std::string_view subject,
                      const std::function<void()>& body) {
   const auto start = std::chrono::steady_clock::now();
-  grpc::Status status = run(observer.log, call, subject, body);
+  Outcome outcome = run(body);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  const LogField what{"call", std::string(call)};
+  const LogField whom{"subject", std::string(subject)};
+  const LogField time{"ms", fmt::format("{:.1f}", taken.count() * 1e3)};
+  const bool is_ok = outcome.code == grpc::StatusCode::OK;
+  if (is_ok)
+    observer.log.write(outcome.level, {what, whom, time});
+  else
+    observer.log.write(outcome.level, {what, whom, time, {"error", outcome.error}});
   if (observer.metrics != nullptr)
-    observer.metrics->add_call(call, name_of(status.error_code()), taken.count());
-  return status;
+    observer.metrics->add_call(call, name_of(outcome.code), taken.count());
+  return is_ok ? grpc::Status::OK : to_status(outcome.code, std::move(outcome.error));
 }
 
 }  // namespace veneer

@@ -4,9 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 
 #include "base/at.h"
 #include "base/error.h"
+#include "image/timestamp.h"
 
 namespace veneer {
 
@@ -43,10 +46,15 @@ std::string log_line(Log::Level level, std::initializer_list<LogField> fields) {
   return line;
 }
 
+Log::Log(Level most) : most_(most), has_times_(std::getenv("JOURNAL_STREAM") == nullptr) {}
+
 void Log::write(Level level, std::initializer_list<LogField> fields) const {
   if (level > most_) return;
   try {
-    const std::string line = log_line(level, fields) + "\n";
+    std::string line;
+    if (has_times_)
+      line = "time=" + format_timestamp(floor<std::chrono::milliseconds>(now())) + " ";
+    line += log_line(level, fields) + "\n";
     write_all(STDERR_FILENO, std::as_bytes(std::span(line)));
   } catch (const std::exception&) {
     // A full disk or a closed pipe must not end what is being logged.

@@ -1,5 +1,7 @@
 // The daemon's log: one line an event on standard error, `level=error call=Prepare key="..." ...`,
-// which systemd's journal and log collectors take as it is.
+// which systemd's journal and log collectors take as it is. Where it is not the journal
+// ($JOURNAL_STREAM, systemd.exec(5)), which has times of its own, `time=2024-01-02T03:04:05.678Z`
+// goes first.
 #pragma once
 
 #include <initializer_list>
@@ -18,11 +20,12 @@ class Log {
  public:
   enum class Level { error, info, debug };
 
-  explicit Log(Level most = Level::error) : most_(most) {}
+  explicit Log(Level most = Level::error);
   void write(Level level, std::initializer_list<LogField> fields) const;
 
  private:
   Level most_;
+  bool has_times_;
 };
 
 // The line, without its end: values are quoted where they are not plain words, and cannot make

@@ -79,7 +79,7 @@ serves() {
   [[ $(stat -c '%a %u %F' "$socket") == '600 0 socket' ]] || fail "$(stat "$socket")"
   expect "the first line of the log" \
     "level=info event=serving snapshotter=$socket root=$scratch/root version=0.1.0" \
-    "$(cat "$scratch/log")"
+    "$(sed "s/^time=$(date --utc +%F)T[0-9:.]*Z //" "$scratch/log")"
 }
 
 gone() { wait_until 30 grep -q STOPPING=1 "$scratch/told" || fail "no STOPPING=1"; }
@@ -134,7 +134,8 @@ remap-ids = true
 log-level = "error"
 CONF
 : >"$scratch/log"  # of the one before
-"$VENEERD" --config "$scratch/veneerd.conf" --log-level info 2>"$scratch/log" &
+JOURNAL_STREAM=8:1 "$VENEERD" --config "$scratch/veneerd.conf" --log-level info \
+  2>"$scratch/log" &
 server=$!
 wait_until 30 grep -q ' metrics=' "$scratch/log" || fail "$(cat "$scratch/log")"
 address=$(sed -n 's/^level=info event=serving metrics=//p' "$scratch/log")
