@@ -149,21 +149,21 @@ std::optional<std::vector<Digest>> maybe_diff_ids_below(Store& store,
 }
 
 void begin_ahead(Store& store, const SnapshotRecord& target, const Digest& blob, const Blobs& blobs,
-                 ReadAhead& ahead) {
+                 ReadAhead::Turn& turn) {
   const auto below = maybe_diff_ids_below(store, target);
   if (!below) return;
-  if (auto find = blobs.maybe_finder(blob, *below)) ahead.begin(blob, std::move(find));
+  if (auto find = blobs.maybe_finder(blob, *below)) turn.begin(std::move(find));
 }
 
 // Reads the layer, unless that was done ahead or the store has it.
 std::unique_ptr<OneLayer> stage(Store& store, const SnapshotRecord& target, LayerBlob blob,
-                                const Blobs& blobs, ReadAhead* ahead, ReadAhead::Turn* turn) {
-  if (turn != nullptr && !blob.diff_id) {
+                                const Blobs& blobs, std::optional<ReadAhead::Turn>& turn) {
+  if (turn && !blob.diff_id) {
     if (auto layer = turn->maybe_take([&blobs] { return blobs.is_cancelled(); })) {
       layer->put_over(target.parent, blob.is_alone);
       return layer;
     }
-    begin_ahead(store, target, *blob.blob_digest, blobs, *ahead);
+    begin_ahead(store, target, *blob.blob_digest, blobs, *turn);
   }
   return std::make_unique<OneLayer>(store, target.parent, std::move(blob));
 }
@@ -185,7 +185,7 @@ AppliedLayer fill(Store& store, const SnapshotRecord& target, const ApplyJob& jo
   blob.is_alone = is_alone(target.info);
   std::optional<ReadAhead::Turn> turn;
   if (ahead != nullptr) turn.emplace(*ahead, job.layer.digest);
-  const auto layer = stage(store, target, std::move(blob), blobs, ahead, turn ? &*turn : nullptr);
+  const auto layer = stage(store, target, std::move(blob), blobs, turn);
   for (;;) {
     if (blobs.is_cancelled()) fail(Code::unavailable, "cancelled");
     if (const auto applied = publish(store, target, *layer)) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -41,8 +40,7 @@ class Blobs {
   // What will be asked for after a layer that lies over those with the DiffIDs `below`; to be
   // called later, on another thread, after the end of this object, too. Nothing where nobody can be
   // asked.
-  virtual std::function<std::vector<AheadLayer>()> maybe_finder(
-      const Digest& layer, std::vector<Digest> below) const = 0;
+  virtual ReadAhead::Find maybe_finder(const Digest& layer, std::vector<Digest> below) const = 0;
 };
 
 struct ApplyJob {

@@ -53,8 +53,7 @@ class CallBlobs final : public Blobs {
 
   bool is_cancelled() const override { return call_.IsCancelled(); }
 
-  std::function<std::vector<AheadLayer>()> maybe_finder(const Digest& layer,
-                                                        std::vector<Digest> below) const override {
+  ReadAhead::Find maybe_finder(const Digest& layer, std::vector<Digest> below) const override {
     if (client_ == nullptr) return {};
     LayerPlace place{.space = namespace_of(call_), .blob = layer, .below = std::move(below)};
     // The service's own: they are there as long as anything is read ahead.

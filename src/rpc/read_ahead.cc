@@ -71,7 +71,7 @@ std::unique_ptr<OneLayer> ReadAhead::Turn::maybe_take(const std::function<bool()
   }
 }
 
-void ReadAhead::begin(const Digest& blob, std::function<std::vector<AheadLayer>()> find) {
+void ReadAhead::begin(const Digest& blob, Find find) {
   const std::lock_guard lock(mutex_);
   try {
     while (threads_.size() < layers_at_once()) threads_.emplace_back([this] { work(); });
@@ -142,11 +142,11 @@ void ReadAhead::read(std::unique_lock<std::mutex>& lock, Job& job) {
   options_.on_end(layer.blob, error);
   lock.lock();
   --reading_;
-  if (!read)
-    jobs_.erase(find_job(layer.blob));
-  else {
+  if (read) {
     job.read = std::move(read);
     job.state = State::done;
+  } else {
+    jobs_.erase(find_job(layer.blob));
   }
   last_use_ = Clock::now();
   changed_.notify_all();

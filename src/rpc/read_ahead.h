@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/digest.h"
@@ -38,6 +39,7 @@ struct AheadLayer {
 // For any thread.
 class ReadAhead {
  public:
+  using Find = std::function<std::vector<AheadLayer>()>;
   struct Options {
     // not_found for a blob that has not come yet.
     std::function<std::unique_ptr<Source>(const Digest& blob)> open;
@@ -63,6 +65,8 @@ class ReadAhead {
     // The layer, once; waits for one that is being read, until `is_cancelled`, which is asked now
     // and then. Nothing if it was not read, or not well: the caller reads it, during this turn.
     std::unique_ptr<OneLayer> maybe_take(const std::function<bool()>& is_cancelled);
+    // What comes after it is read meanwhile, see below.
+    void begin(Find find) { all_.begin(blob_, std::move(find)); }
 
    private:
     ReadAhead& all_;
@@ -71,8 +75,8 @@ class ReadAhead {
   };
 
   // Has `find` called on another thread, and what it returns read, in that order, unless the store
-  // has it. It may throw.
-  void begin(const Digest& blob, std::function<std::vector<AheadLayer>()> find);
+  // has it. It may throw. `blob` is what it was searched for, in words to others.
+  void begin(const Digest& blob, Find find);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -84,7 +88,7 @@ class ReadAhead {
   };
   struct Search {
     Digest blob;
-    std::function<std::vector<AheadLayer>()> find;
+    Find find;
   };
   using Jobs = std::list<Job>;
 
