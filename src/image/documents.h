@@ -52,7 +52,7 @@ void check_oci_layout(std::string_view text);
 // The manifests and indexes of an index, without those that are no images: attestations and media
 // types that are neither. `media_type` is what the descriptor says that the document is.
 std::vector<Descriptor> parse_index(std::string_view text, std::string_view media_type);
-// The same; nothing where nobody says.
+// Without a `media_type`, what the document says of itself is not compared.
 OciManifest parse_manifest(std::string_view text, std::optional<std::string_view> media_type);
 ImageConfig parse_config(std::string_view text);
 std::vector<DockerImage> parse_docker_images(std::string_view text);

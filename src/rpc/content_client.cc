@@ -72,17 +72,28 @@ std::string header_of(const grpc::ServerContext& call, const char* name) {
   return found == headers.end() ? "" : std::string(found->second.data(), found->second.size());
 }
 
+void add_namespace(grpc::ClientContext& context, const std::string& space) {
+  if (!space.empty()) context.AddMetadata(kNamespaceHeader, space);
+}
+
 // The context of a call that is part of `call`.
 ContextPtr make_context(const grpc::ServerContext& call, const std::string& lease) {
   ContextPtr context = grpc::ClientContext::FromServerContext(call);
-  if (const std::string name = header_of(call, kNamespaceHeader); !name.empty())
-    context->AddMetadata(kNamespaceHeader, name);
+  add_namespace(*context, namespace_of(call));
   if (!lease.empty()) context->AddMetadata(kLeaseHeader, lease);
   return context;
 }
 
 ContextPtr make_context(const grpc::ServerContext& call) {
   return make_context(call, header_of(call, kLeaseHeader));
+}
+
+// Of one that is part of no other, and may take that long.
+ContextPtr make_own_context(const std::string& space, std::chrono::milliseconds time) {
+  auto context = std::make_unique<grpc::ClientContext>();
+  add_namespace(*context, space);
+  context->set_deadline(std::chrono::system_clock::now() + time);
+  return context;
 }
 
 std::shared_ptr<grpc::Channel> make_channel(const std::string& address) {
@@ -175,14 +186,12 @@ BlobUpload::~BlobUpload() {
   if (!is_finished_) context_->TryCancel();
   if (!is_finished_) (void)finish();
   if (!is_own_ref_) return;
-  grpc::ClientContext context;
-  if (const std::string name = header_of(call_, kNamespaceHeader); !name.empty())
-    context.AddMetadata(kNamespaceHeader, name);
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(kRedialMs));
+  const ContextPtr context =
+      make_own_context(namespace_of(call_), std::chrono::milliseconds(kRedialMs));
   content_v1::AbortRequest request;
   request.set_ref(ref_);
   google::protobuf::Empty response;
-  (void)stub_.Abort(&context, request, &response);  // it is collected some day
+  (void)stub_.Abort(context.get(), request, &response);  // it is collected some day
 }
 
 void BlobUpload::write(Bytes bytes) {
@@ -285,12 +294,10 @@ std::optional<std::string> ContentClient::maybe_label(const grpc::ServerContext&
 
 std::vector<Digest> ContentClient::labelled(const std::string& space, std::string_view key,
                                             std::string_view value) const {
-  grpc::ClientContext context;
-  if (!space.empty()) context.AddMetadata(kNamespaceHeader, space);
-  context.set_deadline(std::chrono::system_clock::now() + kListTime);
+  const ContextPtr context = make_own_context(space, kListTime);
   content_v1::ListContentRequest request;
   request.add_filters(fmt::format("labels.\"{}\"==\"{}\"", key, value));
-  const auto reader = stubs_->content.List(&context, request);
+  const auto reader = stubs_->content.List(context.get(), request);
   std::vector<std::string> names;
   content_v1::ListContentResponse response;
   while (reader->Read(&response))

@@ -109,8 +109,9 @@ void ReadAhead::search(std::unique_lock<std::mutex>& lock) {
   std::vector<AheadLayer> found;
   try {
     found = search.find();
-    std::erase_if(found, [this](const AheadLayer& layer) {
-      return store_.meta().read().maybe_layer(layer.diff_id).has_value();
+    Meta::Transaction transaction = store_.meta().read();
+    std::erase_if(found, [&](const AheadLayer& layer) {
+      return transaction.maybe_layer(layer.diff_id).has_value();
     });
   } catch (const std::exception& error) {
     found.clear();

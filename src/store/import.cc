@@ -104,7 +104,6 @@ struct Import::Impl {
   }
 
   void stage();
-  void stage_ahead();
   void put_over();
   void read_all(const std::function<void(size_t)>& take);
   void forget_lowers();
@@ -376,10 +375,6 @@ void Import::Impl::stage() {
   forget_lowers();
 }
 
-void Import::Impl::stage_ahead() {
-  read_all([](size_t) {});
-}
-
 void Import::Impl::put_over() {
   {
     Meta::Transaction transaction = store.meta().read();
@@ -472,12 +467,7 @@ void Import::stage() {
 }
 
 void Import::stage_ahead() {
-  try {
-    impl_->stage_ahead();
-  } catch (...) {
-    impl_->abandon();
-    throw;
-  }
+  impl_->read_all([](size_t) {});
 }
 
 void Import::put_over(std::optional<int64_t> parent, bool is_alone) {
@@ -485,12 +475,7 @@ void Import::put_over(std::optional<int64_t> parent, bool is_alone) {
   for (Item& item : impl_->items) item.blob.is_alone = is_alone;
   // What the store had when it was looked at may have gone.
   if (impl_->items.front().need != Need::layer) return stage();
-  try {
-    impl_->put_over();
-  } catch (...) {
-    impl_->abandon();
-    throw;
-  }
+  impl_->put_over();
 }
 
 bool Import::publish(Meta::Transaction& transaction) {

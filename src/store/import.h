@@ -61,7 +61,8 @@ class Import {
   void stage();
 
   // The same in two steps, for a layer that is read before it is known what it lies over: all that
-  // needs nothing from below (the parent must be none), and the rest. For a single layer.
+  // needs nothing from below (the parent must be none), and the rest. For a single layer. After an
+  // error of either it can only be destroyed, with all that was staged.
   void stage_ahead();
   void put_over(std::optional<int64_t> parent, bool is_alone);
 

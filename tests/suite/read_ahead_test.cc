@@ -10,10 +10,9 @@
 #include "base/error.h"
 #include "store/check.h"
 #include "store/snapshotter.h"
-#include "stream/compress.h"
-#include "stream/compressing_sink.h"
 #include "tests/suite/snapshotter_suite.h"
 #include "tests/support/layer_tar.h"
+#include "tests/support/sample_layers.h"
 #include "tests/support/tree.h"
 
 namespace veneer::test {
@@ -22,42 +21,16 @@ namespace {
 constexpr std::string_view kSpace = "test";
 using Image = std::vector<AheadLayer>;
 
-std::string plain_tar(const std::string& name) {
-  LayerTar tar;
-  tar.dir("./").file(name, "of " + name);
-  return tar.bytes();
-}
-
-// Nothing of it can be settled without the layers below: d is implied, f is theirs.
-std::string dependent_tar() {
-  LayerTar tar;
-  tar.whiteout("d/one").file("d/two", "2").hard_link("linked", "f");
-  return tar.bytes();
-}
-
-// Some megabytes that do not shrink, so that a call can be met in the middle.
-std::string large_tar() {
-  std::string data(4 << 20, '\0');
-  uint32_t state = 1;
-  for (char& byte : data) byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
-  LayerTar tar;
-  tar.file("large", data);
-  return tar.bytes();
-}
-
 class ReadAheadTest : public testing::Test {
  protected:
   // Its blobs, compressed.
   Image add_image(const std::vector<std::string>& tars) {
     Image image;
     for (const std::string& tar : tars) {
-      StringSink sink;
-      CompressingSink compressed(Compression::gzip, sink);
-      compressed.write(std::as_bytes(std::span(tar)));
-      compressed.finish();
-      const Digest blob = Sha256::of(sink.text());
-      write_file_at(blobs_.get(), Layout::digest_name(blob), sink.text(), 0600);
-      image.push_back({.blob = blob, .size_bytes = sink.text().size(), .diff_id = Sha256::of(tar)});
+      const std::string bytes = compress(tar, Compression::gzip);
+      const Digest blob = Sha256::of(bytes);
+      write_file_at(blobs_.get(), Layout::digest_name(blob), bytes, 0600);
+      image.push_back({.blob = blob, .size_bytes = bytes.size(), .diff_id = Sha256::of(tar)});
     }
     return image;
   }

@@ -15,9 +15,9 @@
 #include "rpc/media_types.h"
 #include "rpc/test_content.h"
 #include "store/store.h"
-#include "stream/compressing_sink.h"
 #include "tests/suite/snapshotter_suite.h"
 #include "tests/support/layer_tar.h"
+#include "tests/support/sample_layers.h"
 #include "tests/support/tree.h"
 
 namespace veneer::test {
@@ -32,14 +32,6 @@ inline constexpr const char* kOciZstd = "application/vnd.oci.image.layer.v1.tar+
 inline const std::string kGzip(kLayerTarGzip);
 inline const std::string kTar(kLayerTar);
 inline const std::string kLabel(kUncompressedLabel);
-
-inline std::string compress(const std::string& bytes, Compression compression) {
-  StringSink sink;
-  CompressingSink compressed(compression, sink);
-  compressed.write(std::as_bytes(std::span(bytes)));
-  compressed.finish();
-  return sink.text();
-}
 
 inline std::string decompress(const std::string& bytes) {
   MemorySource source(std::as_bytes(std::span(bytes)));
@@ -57,16 +49,6 @@ inline std::string base_tar() {
 inline std::string top_tar() {
   LayerTar tar;
   tar.whiteout("d/one").file("f", "top").file("g", "new", {.mode = 0600, .uid = 7, .gid = 8});
-  return tar.bytes();
-}
-
-// Some megabytes that do not shrink, so that a call can be met in the middle.
-inline std::string large_tar() {
-  std::string data(4 << 20, '\0');
-  uint32_t state = 1;
-  for (char& byte : data) byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
-  LayerTar tar;
-  tar.file("large", data);
   return tar.bytes();
 }
 

@@ -12,19 +12,6 @@ namespace {
 constexpr const char* kManifestType = "application/vnd.oci.image.manifest.v1+json";
 constexpr const char* kConfigType = "application/vnd.oci.image.config.v1+json";
 
-std::string plain_tar(const std::string& name) {
-  LayerTar tar;
-  tar.dir("./").file(name, "of " + name);
-  return tar.bytes();
-}
-
-// Nothing of it can be settled without the layers below: d is implied, f is theirs.
-std::string dependent_tar() {
-  LayerTar tar;
-  tar.whiteout("d/one").file("d/two", "2").hard_link("linked", "f");
-  return tar.bytes();
-}
-
 class RpcReadAhead : public RpcDiff {
  protected:
   RpcReadAhead() : blobs_(open_or_make_root(path("content/blobs/sha256"), 0700).fd) {
