@@ -42,6 +42,7 @@ scratch=$MEMORY/disk/s
 mkdir "$scratch"
 # shellcheck source=tests/support/containerd.sh
 . "$support/containerd.sh"
+VENEERD_LOG_LEVEL=info  # as it is by default
 image=veneer.bench/corpus:latest
 ctr() { in_cell ctr "$@"; }
 

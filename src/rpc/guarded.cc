@@ -77,14 +77,16 @@ grpc::Status guarded(const Observer& observer, std::string_view call, std::strin
   const auto start = std::chrono::steady_clock::now();
   Outcome outcome = run(body);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-  const LogField what{"call", std::string(call)};
-  const LogField whom{"subject", std::string(subject)};
-  const LogField time{"ms", fmt::format("{:.1f}", taken.count() * 1e3)};
   const bool is_ok = outcome.code == grpc::StatusCode::OK;
-  if (is_ok)
-    observer.log.write(outcome.level, {what, whom, time});
-  else
-    observer.log.write(outcome.level, {what, whom, time, {"error", outcome.error}});
+  if (observer.log.takes(outcome.level)) {
+    const LogField what{"call", std::string(call)};
+    const LogField whom{"subject", std::string(subject)};
+    const LogField time{"ms", fmt::format("{:.1f}", taken.count() * 1e3)};
+    if (is_ok)
+      observer.log.write(outcome.level, {what, whom, time});
+    else
+      observer.log.write(outcome.level, {what, whom, time, {"error", outcome.error}});
+  }
   if (observer.metrics != nullptr)
     observer.metrics->add_call(call, name_of(outcome.code), taken.count());
   return is_ok ? grpc::Status::OK : to_status(outcome.code, std::move(outcome.error));

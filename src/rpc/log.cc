@@ -49,7 +49,7 @@ std::string log_line(Log::Level level, std::initializer_list<LogField> fields) {
 Log::Log(Level most) : most_(most), has_times_(std::getenv("JOURNAL_STREAM") == nullptr) {}
 
 void Log::write(Level level, std::initializer_list<LogField> fields) const {
-  if (level > most_) return;
+  if (!takes(level)) return;
   try {
     std::string line;
     if (has_times_)

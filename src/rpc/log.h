@@ -22,6 +22,8 @@ class Log {
 
   explicit Log(Level most = Level::error);
   void write(Level level, std::initializer_list<LogField> fields) const;
+  // Whether write() does anything: where the fields cost too much to make them in vain.
+  bool takes(Level level) const { return level <= most_; }
 
  private:
   Level most_;

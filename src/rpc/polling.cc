@@ -13,14 +13,14 @@ namespace veneer {
 namespace {
 
 // Most calls are over in a fraction of this, and nobody notices that others waited for so long.
-constexpr long kPatienceNs = 2'000'000;
-constexpr long kAtOnceNs = 1;
-constexpr long kNever = 0;
+constexpr std::chrono::nanoseconds kPatience = std::chrono::milliseconds(2);
+constexpr std::chrono::nanoseconds kAtOnce{1};  // none would stop the timer
 // Events that are handled at one time; others wait then.
 constexpr size_t kThreads = 512;
 
-void set_timer(int timer, long nanoseconds) {
-  const itimerspec when{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = nanoseconds}};
+// Below a second.
+void set_timer(int timer, std::chrono::nanoseconds from_now) {
+  const itimerspec when{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = from_now.count()}};
   check(::timerfd_settime(timer, 0, &when, nullptr), "timerfd_settime");
 }
 
@@ -35,7 +35,7 @@ void wait_for_timer(int timer) {
 Polling::Polling(grpc::CompletionQueue& queue)
     : queue_(queue), timer_(check(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), "timerfd")) {
   add_thread();
-  set_timer(timer_.get(), kAtOnceNs);
+  set_timer(timer_.get(), kAtOnce);
 }
 
 // No thread is added any more once the queue is empty.
@@ -73,12 +73,28 @@ void Polling::run() {
 bool Polling::wait_for_turn(uint64_t& turn) {
   ++waiting_;
   const std::lock_guard stand_in(stand_in_);
-  wait_for_timer(timer_.get());
-  --waiting_;
-  const std::lock_guard lock(mutex_);
-  if (is_ended_) set_timer(timer_.get(), kAtOnceNs);  // for the next
-  turn = ++turn_;
-  return !is_ended_;
+  for (;;) {
+    wait_for_timer(timer_.get());
+    const std::lock_guard lock(mutex_);
+    is_timer_set_ = false;
+    if (!is_ended_ && !is_due()) continue;
+    --waiting_;
+    if (is_ended_) set_timer(timer_.get(), kAtOnce);  // for the next
+    turn = ++turn_;
+    began_.reset();
+    return !is_ended_;
+  }
+}
+
+// Whether an event has taken so long that its handler loses the queue. One that has not yet is
+// waited for. The caller has the mutex.
+bool Polling::is_due() {
+  if (!began_) return false;
+  const auto left = *began_ + kPatience - std::chrono::steady_clock::now();
+  if (left <= left.zero()) return true;
+  set_timer(timer_.get(), left);
+  is_timer_set_ = true;
+  return false;
 }
 
 void Polling::lead(uint64_t turn) {
@@ -91,20 +107,24 @@ void Polling::lead(uint64_t turn) {
   }
   const std::lock_guard lock(mutex_);
   is_ended_ = true;
-  set_timer(timer_.get(), kAtOnceNs);
+  set_timer(timer_.get(), kAtOnce);
 }
 
-// Both are false for one whose turn is over. It must leave the timer alone: it is another's.
+// Both are false for one whose turn is over. What follows is another's then.
 bool Polling::begin_event(uint64_t turn) {
   const std::lock_guard lock(mutex_);
-  if (turn == turn_) set_timer(timer_.get(), kPatienceNs);
-  return turn == turn_;
+  if (turn != turn_) return false;
+  began_ = std::chrono::steady_clock::now();
+  if (!is_timer_set_) set_timer(timer_.get(), kPatience);
+  is_timer_set_ = true;
+  return true;
 }
 
 bool Polling::end_event(uint64_t turn) {
   const std::lock_guard lock(mutex_);
-  if (turn == turn_) set_timer(timer_.get(), kNever);
-  return turn == turn_;
+  if (turn != turn_) return false;
+  began_.reset();
+  return true;
 }
 
 }  // namespace veneer

@@ -2,13 +2,17 @@
 // call over to another costs more than most calls take. A handler that takes longer than some
 // milliseconds loses the queue to a stand-in, which has another one behind it, and so on.
 //
-// The stand-in waits for a timer that the first one sets before each event and stops after it: two
-// short system calls, where waking a thread for each event would have both contend for it.
+// The stand-in waits for a timer. The first one sets it when it begins an event, and leaves it
+// alone as long as it is set: the stand-in looks, when the timer has run out, whether there is an
+// event that takes so long, and sets it again for one that may. So events cost no system call each,
+// and an idle queue wakes nobody.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -44,6 +48,7 @@ class Polling {
   void lead(uint64_t turn);
   bool begin_event(uint64_t turn);
   bool end_event(uint64_t turn);
+  bool is_due();
 
   grpc::CompletionQueue& queue_;
   UniqueFd timer_;
@@ -51,6 +56,11 @@ class Polling {
   std::atomic<int> waiting_ = 0;  // to stand in
   std::mutex mutex_;              // over what follows
   uint64_t turn_ = 0;             // whose the queue is
+  bool is_timer_set_ = false;
+  // When the one whose turn it is began the event that it handles, if it does. The first turn is
+  // due at once.
+  std::optional<std::chrono::steady_clock::time_point> began_ =
+      std::chrono::steady_clock::time_point();
   bool is_ended_ = false;
   std::vector<std::thread> threads_;
 };

@@ -18,6 +18,7 @@ export CONTAINERD_ADDRESS=$CONTAINERD_SOCKET  # for ctr
 # shellcheck disable=SC2034 # the tests'
 BLOBS=$scratch/ctd/io.containerd.content.v1.content
 VENEERD_OPTIONS=()  # more of them, for each start
+VENEERD_LOG_LEVEL=debug
 VENEERD_PID=
 VENEERD_STARTS=0
 CONTAINERD=
@@ -36,7 +37,7 @@ expect() { [[ $2 == "$3" ]] || fail "$1: wanted '$2', got '$3'"; }
 # On $scratch/root and $scratch/run; returns when it serves.
 veneerd_start() {
   "$VENEERD" --root "$scratch/root" --run "$scratch/run" --snapshotter "unix://$VENEERD_SOCKET" \
-    --log-level debug "${VENEERD_OPTIONS[@]}" >>"$VENEERD_LOG" 2>&1 </dev/null &
+    --log-level "$VENEERD_LOG_LEVEL" "${VENEERD_OPTIONS[@]}" >>"$VENEERD_LOG" 2>&1 </dev/null &
   VENEERD_PID=$!
   VENEERD_STARTS=$((VENEERD_STARTS + 1))
   wait_until 30 veneerd_serves || fail "veneerd does not serve"

@@ -27,7 +27,8 @@ MAY_INCLUDE = {
 
 # Third-party headers, and the only files that may include them (a regular expression each).
 HOMES = [
-    (r"absl/", r"src/layer/tree"),
+    (r"absl/synchronization/", r"src/rpc/server"),
+    (r"absl/(?!synchronization/)", r"src/layer/tree"),
     (r"fmt/", r""),
     (r"openssl/", r"src/base/digest"),
     (r"isa-l/crc64\.h$", r"src/stream/checksum"),
