@@ -133,10 +133,10 @@ StagingDir::~StagingDir() {
   }
 }
 
-void StagingDir::publish(int dir, const RelPath& name, bool is_volatile) {
+void StagingDir::publish(int dir, const RelPath& name, Durable durable) {
   rename_at(layout_.staging(), name_, dir, name);
   is_published_ = true;
-  if (is_volatile) return;
+  if (durable == Durable::later) return;
   try {
     // Otherwise btrfs may keep the directory without its names.
     if (!layout_.is_journal_in_order()) sync_fd(dir_.get());

@@ -69,9 +69,10 @@ class StagingDir {
 
   int fd() const { return dir_.get(); }
   // Renames the directory to `name` in `dir`, where nothing may be, and makes that durable, and the
-  // names in it, unless the store is volatile. After an error it is where it was. The lock goes
-  // with the object.
-  void publish(int dir, const RelPath& name, bool is_volatile = false);
+  // names in it, if it shall be so now. After an error it is where it was. The lock goes with the
+  // object.
+  enum class Durable { now, later };
+  void publish(int dir, const RelPath& name, Durable durable = Durable::now);
 
  private:
   const Layout& layout_;

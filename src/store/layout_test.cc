@@ -175,7 +175,7 @@ TEST_F(LayoutTest, MakersAndEmptiersMayMeet) {
   for (int64_t id = 0; id < 60; ++id) {
     StagingDir staging(layout_);
     write_file_at(staging.fd(), "f", "text", 0600);
-    staging.publish(layout_.snapshots(), Layout::snapshot_name(id), true);
+    staging.publish(layout_.snapshots(), Layout::snapshot_name(id), StagingDir::Durable::later);
   }
   emptier.join();
   const std::vector<std::string> names = list_dir(layout_.snapshots());

@@ -52,8 +52,9 @@ SnapshotRecord require_parent(Meta::Transaction& transaction, std::string_view s
 void copy_root(const std::string& from, int to) {
   const UniqueFd lower = open_root(from);
   const struct stat st = stat_fd(lower.get());
-  chown_fd(to, st.st_uid, st.st_gid);
-  chmod_fd(to, st.st_mode & 07777U);
+  const struct stat now = stat_fd(to);
+  if (st.st_uid != now.st_uid || st.st_gid != now.st_gid) chown_fd(to, st.st_uid, st.st_gid);
+  if (st.st_mode != now.st_mode) chmod_fd(to, st.st_mode & 07777U);
   for (const Xattr& xattr : read_xattrs_at(lower.get(), "."))
     if (std::ranges::none_of(
             kLocalXattrs, [&](std::string_view prefix) { return xattr.name.starts_with(prefix); }))
@@ -337,13 +338,18 @@ NewSnapshot::NewSnapshot(Store& store, Meta::Transaction& transaction, const Wan
     fail(Code::already_exists, "a snapshot has the key {} already", wanted.key);
   snapshot.id = id_ = transaction.add_snapshot(snapshot);
   plan_ = plan_mount(store, transaction, snapshot);
+  make_snapshot_directory(store, snapshot, plan_);
+}
 
+void make_snapshot_directory(Store& store, const SnapshotRecord& snapshot, const MountPlan& plan) {
   const Layout& layout = store.layout();
   StagingDir staging(layout);
-  fill_snapshot(staging.fd(), wanted.kind, plan_);
+  fill_snapshot(staging.fd(), snapshot.info.kind, plan);
   // Of a transaction with this id that did not come to its end.
-  discard_snapshot(layout, id_);
-  staging.publish(layout.snapshots(), Layout::snapshot_name(id_), store.options().is_volatile);
+  discard_snapshot(layout, snapshot.id);
+  const bool may_be_lost = store.options().is_volatile || store.open_mark().covers_new_snapshots();
+  staging.publish(layout.snapshots(), Layout::snapshot_name(snapshot.id),
+                  may_be_lost ? StagingDir::Durable::later : StagingDir::Durable::now);
 }
 
 SnapshotRecord require_snapshot(Meta::Transaction& transaction, std::string_view space,

@@ -49,6 +49,11 @@ class NewSnapshot {
   MountPlan plan_;
 };
 
+// Makes the directory of an active snapshot or a view, and puts it in its place, durable unless
+// the next to open the store would make it anew (store/recover.h). What is in its place goes to
+// trash. The caller has a transaction that writes.
+void make_snapshot_directory(Store& store, const SnapshotRecord& snapshot, const MountPlan& plan);
+
 // Mounts it on its merged/, which is made, and returns that path. It may be a NewSnapshot, whose
 // row is not committed yet: if it never is, the mount goes with the orphan. unsupported: id maps
 // that the kernel or the file system cannot mount.

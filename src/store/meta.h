@@ -135,6 +135,12 @@ class Meta::Transaction {
   // The snapshot and those below it, topmost first, without their labels. resource_exhausted if
   // more of them than limits::kSnapshotDepth are committed.
   std::vector<SnapshotRecord> chain(int64_t id);
+  // The same, as far as a mount needs to know it: a container asks for its mounts again and again.
+  struct Content {
+    int64_t snapshot = 0;
+    std::optional<VariantRecord> variant;
+  };
+  std::vector<Content> list_contents(int64_t id);
   bool has_children(int64_t id);
   // Gives it an id. already_exists.
   int64_t add_snapshot(const SnapshotRecord& snapshot);

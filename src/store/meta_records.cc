@@ -100,11 +100,43 @@ SnapshotRecord read_snapshot_of(SqlConnection& sql, int64_t id) {
   return read_snapshot(row);
 }
 
-void check_is_no_loop(const SqlConnection& sql, const std::vector<SnapshotRecord>& chain) {
+void check_is_no_loop(const SqlConnection& sql, const std::vector<int64_t>& chain) {
   std::set<int64_t> seen;
-  for (const SnapshotRecord& snapshot : chain)
-    if (!seen.insert(snapshot.id).second)
-      fail(Code::corrupt, "{}: snapshot {} is its own parent's parent", sql.path(), snapshot.id);
+  for (const int64_t id : chain)
+    if (!seen.insert(id).second)
+      fail(Code::corrupt, "{}: snapshot {} is its own parent's parent", sql.path(), id);
+}
+
+// What a walk from a snapshot to those below it must know of each row.
+struct Step {
+  std::optional<int64_t> parent;
+  Kind kind;
+};
+
+// Calls `read`, which returns a Step, with the ids from `id` downwards.
+template <typename Read>
+void walk_down(const SqlConnection& sql, int64_t id, const Read& read) {
+  std::vector<int64_t> chain;
+  size_t depth = 0;
+  for (std::optional<int64_t> next = id; next;) {
+    chain.push_back(*next);
+    const Step step = read(*next);
+    if (step.kind == Kind::committed) ++depth;
+    // Of other kinds there is at most one, at the top. A loop ends here, too.
+    if (depth > limits::kSnapshotDepth || chain.size() > limits::kSnapshotDepth + 1) {
+      check_is_no_loop(sql, chain);
+      fail(Code::resource_exhausted, "more than {} layers, one over the other",
+           limits::kSnapshotDepth);
+    }
+    next = step.parent;
+  }
+}
+
+VariantRecord read_variant_of(SqlConnection& sql, int64_t id) {
+  static const std::string kSql = std::string(kVariantRow) + "WHERE v.id = ?1";
+  SqlQuery row(sql, kSql, id);
+  if (!row.next()) fail(Code::corrupt, "{}: there is no variant {}", sql.path(), id);
+  return read_variant(row);
 }
 
 void read_labels(SqlConnection& sql, SnapshotRecord& snapshot) {
@@ -262,18 +294,24 @@ std::vector<SnapshotRecord> Meta::Transaction::list_snapshots(std::string_view s
 std::vector<SnapshotRecord> Meta::Transaction::chain(int64_t id) {
   SqlConnection& sql = impl_->sql();
   std::vector<SnapshotRecord> chain;
-  size_t depth = 0;
-  for (std::optional<int64_t> next = id; next; next = chain.back().parent) {
-    chain.push_back(read_snapshot_of(sql, *next));
-    if (chain.back().info.kind == Kind::committed) ++depth;
-    // Of other kinds there is at most one, at the top. A loop ends here, too.
-    if (depth > limits::kSnapshotDepth || chain.size() > limits::kSnapshotDepth + 1) {
-      check_is_no_loop(sql, chain);
-      fail(Code::resource_exhausted, "more than {} layers, one over the other",
-           limits::kSnapshotDepth);
-    }
-  }
+  walk_down(sql, id, [&](int64_t at) {
+    chain.push_back(read_snapshot_of(sql, at));
+    return Step{.parent = chain.back().parent, .kind = chain.back().info.kind};
+  });
   return chain;
+}
+
+std::vector<Meta::Transaction::Content> Meta::Transaction::list_contents(int64_t id) {
+  SqlConnection& sql = impl_->sql();
+  std::vector<Content> contents;
+  walk_down(sql, id, [&](int64_t at) {
+    SqlQuery row(sql, "SELECT parent, kind, variant FROM snapshots WHERE id = ?1", at);
+    if (!row.next()) fail(Code::corrupt, "{}: there is no snapshot {}", sql.path(), at);
+    Content& content = contents.emplace_back(Content{.snapshot = at, .variant = {}});
+    if (!row.is_null(2)) content.variant = read_variant_of(sql, row.integer(2));
+    return Step{.parent = row.maybe_integer(0), .kind = kind_of(row.text(1))};
+  });
+  return contents;
 }
 
 bool Meta::Transaction::has_children(int64_t id) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -12,7 +13,11 @@
 #include "base/lock.h"
 #include "layer/settle.h"
 #include "mount/mount.h"
+#include "store/local.h"
+#include "store/lowers.h"
+#include "store/meta.h"
 #include "store/meta_check.h"
+#include "store/store.h"
 
 namespace veneer {
 
@@ -21,15 +26,23 @@ namespace {
 constexpr PathView kOpenedName = "opened";
 constexpr size_t kPageSnapshots = 1000;
 
-std::set<std::string> snapshot_names(Meta::Transaction& transaction) {
-  std::set<std::string> names;
+void for_each_snapshot(Meta::Transaction& transaction,
+                       const std::function<void(const SnapshotRecord&)>& visit) {
   int64_t last = 0;
   for (;;) {
     const auto page = transaction.list_snapshots("", last, kPageSnapshots);
-    if (page.empty()) return names;
-    for (const SnapshotRecord& snapshot : page) names.insert(std::to_string(snapshot.id));
+    if (page.empty()) return;
+    for (const SnapshotRecord& snapshot : page) visit(snapshot);
     last = page.back().id;
   }
+}
+
+std::set<std::string> snapshot_names(Meta::Transaction& transaction) {
+  std::set<std::string> names;
+  for_each_snapshot(transaction, [&](const SnapshotRecord& snapshot) {
+    names.insert(std::to_string(snapshot.id));
+  });
+  return names;
 }
 
 // Nothing for names that are not of our making: they are left alone.
@@ -80,6 +93,21 @@ void clear_orphans(Meta::Transaction& transaction, const Layout& layout, Lowers&
     if (const auto id = maybe_id(name); id && !variants.contains(name)) lowers.release(*id);
 }
 
+// A committed one has been synced. Where the directory is there all of it is: it came by one
+// rename.
+void restore_new_snapshots(Store& store, Meta::Transaction& transaction) {
+  for_each_snapshot(transaction, [&](const SnapshotRecord& snapshot) {
+    if (snapshot.info.kind == Kind::committed || snapshot.variant) return;
+    if (exists_at(store.layout().snapshots(), Layout::snapshot_name(snapshot.id))) return;
+    try {
+      make_snapshot_directory(store, snapshot, plan_mount(store, transaction, snapshot));
+    } catch (const Error&) {
+      // A layer below may be damaged. The others are of use without this one; check_store() names
+      // it.
+    }
+  });
+}
+
 bool is_damaged(const Layout& layout) {
   try {
     return !find_broken_references(layout).empty();
@@ -91,7 +119,7 @@ bool is_damaged(const Layout& layout) {
 
 }  // namespace
 
-OpenMark::OpenMark(const Layout& layout, bool is_volatile) {
+OpenMark::OpenMark(const Layout& layout, bool is_volatile) : layout_(layout) {
   (void)try_make_dir_at(layout.root(), kOpenedName, 0700);
   dir_ = open_dir_at(layout.root(), kOpenedName);
   is_durable_ = is_volatile || layout.is_journal_in_order();
@@ -125,6 +153,14 @@ void OpenMark::make_durable() {
   is_durable_ = true;
 }
 
+bool OpenMark::covers_new_snapshots() {
+  if (!layout_.is_journal_in_order() || name_.empty()) return false;
+  // All that goes before it is in the journal, too.
+  if (!is_synced_) sync_fd(lock_.get());
+  is_synced_ = true;
+  return true;
+}
+
 void OpenMark::make() {
   name_ = RelPath::parse_name(random_name(), "mark");
   lock_ = open_at(dir_.get(), name_, O_RDWR | O_CREAT | O_EXCL, 0600);
@@ -144,17 +180,19 @@ void OpenMark::forget_dead(const std::vector<Dead>& dead) const {
   for (const Dead& one : dead) (void)remove_tree_at(dir_.get(), one.name);
 }
 
-void recover(const OpenMark& mark, const Layout& layout, Meta& meta, Lowers& lowers) {
-  const std::vector<OpenMark::Dead> dead = mark.find_dead();
+void recover(Store& store) {
+  const std::vector<OpenMark::Dead> dead = store.open_mark().find_dead();
   if (dead.empty()) return;
   // What has no row may be what a damaged database lost: repair_store() can make use of it.
-  if (is_damaged(layout)) return;
+  if (is_damaged(store.layout())) return;
   {
-    Meta::Transaction transaction = meta.write();  // nothing is written: it keeps publishers out
-    clear_orphans(transaction, layout, lowers);
+    // Nothing is written: it keeps publishers out.
+    Meta::Transaction transaction = store.meta().write();
+    clear_orphans(transaction, store.layout(), store.lowers());
+    restore_new_snapshots(store, transaction);
   }
-  empty_trash(layout);
-  mark.forget_dead(dead);
+  empty_trash(store.layout());
+  store.open_mark().forget_dead(dead);
 }
 
 void put_in_place(int from_dir, PathView from, int to_dir, PathView to) {

@@ -12,6 +12,10 @@
 // one too, so what has no row then never will have. Only a removal may be between its commit and
 // its rename; it does not mind if someone else moves the directory first.
 //
+// A power cut may take the directory of a new snapshot, whose row is durable: where the journal is
+// in order, the directory is not synced, which would write out what everyone else has changed. So
+// nothing in it was durable either, and its finder makes it anew.
+//
 // A full disk may have no inode for a mark: who opens the store then has none, and what its death
 // leaves is found by check_store() alone.
 #pragma once
@@ -22,10 +26,10 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "store/layout.h"
-#include "store/lowers.h"
-#include "store/meta.h"
 
 namespace veneer {
+
+class Store;
 
 // The sign that a process has the store open.
 class OpenMark {
@@ -37,6 +41,10 @@ class OpenMark {
 
   // Before the first change that could become durable without the mark.
   void make_durable();
+  // Whether new snapshots that a power cut takes will be made anew: the mark is durable, now or
+  // before, and so is what it tells of not before it. Not on a full disk, nor on a file system
+  // whose journal is not in order.
+  bool covers_new_snapshots();
   // The mark will outlive the process: it could not clear up after itself.
   void keep() { is_kept_ = true; }
 
@@ -51,10 +59,12 @@ class OpenMark {
  private:
   void make();
 
+  const Layout& layout_;
   UniqueFd dir_;
   RelPath name_;
   UniqueFd lock_;
-  std::atomic<bool> is_durable_ = false;
+  std::atomic<bool> is_durable_ = false;  // or will be ahead of what comes after it
+  std::atomic<bool> is_synced_ = false;
   std::atomic<bool> is_kept_ = false;
 };
 
@@ -77,7 +87,7 @@ class OrphanGuard {
 };
 
 // Clears up after processes that died, if one did; not where the database has lost rows.
-void recover(const OpenMark& mark, const Layout& layout, Meta& meta, Lowers& lowers);
+void recover(Store& store);
 
 // Renames what a publisher has staged to its place. What is there, without a row, is a crash's, as
 // publishers hold the write lock; or its row was lost, and it may be all that there is of it until

@@ -192,7 +192,8 @@ void Repair::place_tar(const Damage& damage, StagingDir& staging) {
     if (is_durable()) sync_fd(directory->get());
   } else {
     discard_if_there(layout_, layout_.layers(), name);  // what is no directory
-    staging.publish(layout_.layers(), name, !is_durable());
+    staging.publish(layout_.layers(), name,
+                    is_durable() ? StagingDir::Durable::now : StagingDir::Durable::later);
   }
   // They read the old tar.
   for (const VariantRecord& variant : guard.list_variants(layer->id))

@@ -54,7 +54,7 @@ Store::Store(const StoreOptions& options)
       meta_(layout_, options_.is_volatile),
       lowers_(layout_, options_.run, meta_.identity()),
       open_mark_(std::make_unique<OpenMark>(layout_, options_.is_volatile)) {
-  recover(*open_mark_, layout_, meta_, lowers_);
+  recover(*this);
 }
 
 Store::~Store() = default;
@@ -75,9 +75,10 @@ const std::string& Store::why_not_packed() {
 std::vector<std::string> Store::lower_paths(Meta::Transaction& transaction, int64_t snapshot) {
   std::vector<std::string> paths;
   std::set<int64_t> above;
-  for (const SnapshotRecord& layer : transaction.chain(snapshot)) {
+  for (const auto& layer : transaction.list_contents(snapshot)) {
     if (!layer.variant) {
-      paths.push_back(fmt::format("{}/{}", layout_.snapshot_path(layer.id), kUpperName.c_str()));
+      paths.push_back(
+          fmt::format("{}/{}", layout_.snapshot_path(layer.snapshot), kUpperName.c_str()));
       above.clear();  // it may redirect to what only the layers below it have
     } else if (above.insert(layer.variant->id).second) {
       paths.push_back(lowers_.path(*layer.variant));
