@@ -188,8 +188,9 @@ AppliedLayer fill(Store& store, const SnapshotRecord& target, const ApplyJob& jo
   const auto layer = stage(store, target, std::move(blob), blobs, turn);
   for (;;) {
     if (blobs.is_cancelled()) fail(Code::unavailable, "cancelled");
-    if (const auto applied = publish(store, target, *layer)) {
+    if (auto applied = publish(store, target, *layer)) {
       store.discard_snapshot(target.id);  // an empty directory, which no mount names any more
+      applied->times = layer->layer().times;
       return *applied;
     }
     layer->stage();

@@ -51,8 +51,9 @@ struct ApplyJob {
 
 struct AppliedLayer {
   Digest diff_id;
-  uint64_t size_bytes = 0;  // uncompressed
-  bool was_read = false;    // else the store had it
+  uint64_t size_bytes = 0;   // uncompressed
+  bool was_read = false;     // else the store had it
+  Import::Times times = {};  // also of what was read ahead, before the call
 };
 
 // Makes the layer the content of the active snapshot that the mounts are of, which is staged from

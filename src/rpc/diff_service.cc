@@ -136,8 +136,7 @@ class DiffService final : public CallService {
     const auto start = std::chrono::steady_clock::now();
     const AppliedLayer layer = apply_to_snapshot(store_, job, blobs, ahead_ ? &*ahead_ : nullptr);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    if (observer_.metrics != nullptr)
-      observer_.metrics->add_import(layer.was_read, layer.size_bytes, taken.count());
+    if (observer_.metrics != nullptr) observer_.metrics->add_import(layer, taken.count());
     if (options_.on_removed) options_.on_removed();
     applied.set_media_type(std::string(kLayerTar));
     applied.set_digest(layer.diff_id.str());

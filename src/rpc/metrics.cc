@@ -68,12 +68,14 @@ void Metrics::add_call(std::string_view call, std::string_view code, double seco
   calls.seconds += seconds;
 }
 
-void Metrics::add_import(bool was_read, uint64_t size_bytes, double seconds) {
+void Metrics::add_import(const AppliedLayer& layer, double seconds) {
   const std::scoped_lock lock(mutex_);
-  Imports& imports = was_read ? read_ : found_;
+  Imports& imports = layer.was_read ? read_ : found_;
   ++imports.layers;
-  imports.size_bytes += size_bytes;
+  imports.size_bytes += layer.size_bytes;
   imports.seconds += seconds;
+  stages_.read += layer.times.read;
+  stages_.settle += layer.times.settle;
 }
 
 std::string Metrics::text() const {
@@ -105,7 +107,14 @@ std::string Metrics::text() const {
   add("veneer_import_layers_total",
       "Layers taken in for containerd: read from blobs, or found in the store.", &Imports::layers);
   add("veneer_import_bytes_total", "Their uncompressed size.", &Imports::size_bytes);
-  add("veneer_import_seconds_total", "How long that took.", &Imports::seconds);
+  add("veneer_import_seconds_total", "How long the calls took that asked for them.",
+      &Imports::seconds);
+  constexpr std::string_view kStages = "veneer_import_stage_seconds_total";
+  describe(out, kStages, "counter",
+           "How long layers from blobs took, also ahead of their calls: read is with decompression,"
+           " verification and writing, settle is the index and the sync.");
+  fmt::format_to(end, "{}{{stage=\"read\"}} {}\n", kStages, stages_.read);
+  fmt::format_to(end, "{}{{stage=\"settle\"}} {}\n", kStages, stages_.settle);
   return out;
 }
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "rpc/apply_layer.h"
+
 namespace veneer {
 
 class Store;
@@ -23,8 +25,8 @@ class Metrics {
  public:
   // A call has ended. `code` is gRPC's word for how: "OK", "NOT_FOUND", ...
   void add_call(std::string_view call, std::string_view code, double seconds);
-  // A layer was made a snapshot's content: read from its blob, or found in the store.
-  void add_import(bool was_read, uint64_t size_bytes, double seconds);
+  // A layer was made a snapshot's content by a call that took so long.
+  void add_import(const AppliedLayer& layer, double seconds);
 
   // As Prometheus has them (text exposition format 0.0.4): these, and what the store has now.
   std::string text(Store& store) const;
@@ -46,6 +48,7 @@ class Metrics {
   std::map<std::string, Calls, std::less<>> calls_;
   Imports read_;
   Imports found_;
+  Import::Times stages_;
 };
 
 }  // namespace veneer

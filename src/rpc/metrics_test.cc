@@ -42,14 +42,20 @@ TEST(Metrics, CountsCallsByTheirAnswersAndTimes) {
 
 TEST(Metrics, CountsImportsByWhereTheyCameFrom) {
   Metrics metrics;
-  metrics.add_import(true, 1000, .5);
-  metrics.add_import(true, 24, .25);
-  metrics.add_import(false, 7, 0);
+  const auto layer = [](uint64_t size_bytes, bool was_read, Import::Times times) {
+    return AppliedLayer{
+        .diff_id = {}, .size_bytes = size_bytes, .was_read = was_read, .times = times};
+  };
+  metrics.add_import(layer(1000, true, {.read = 4, .settle = 1}), .5);  // ahead of its call
+  metrics.add_import(layer(24, true, {.read = .25, .settle = .125}), .25);
+  metrics.add_import(layer(7, false, {}), 0);
   const std::string text = metrics.text();
   EXPECT_EQ(line_of(text, R"(veneer_import_layers_total{from="blob"})"), "2");
   EXPECT_EQ(line_of(text, R"(veneer_import_bytes_total{from="blob"})"), "1024");
   EXPECT_EQ(line_of(text, R"(veneer_import_seconds_total{from="blob"})"), "0.75");
   EXPECT_EQ(line_of(text, R"(veneer_import_bytes_total{from="store"})"), "7");
+  EXPECT_EQ(line_of(text, R"(veneer_import_stage_seconds_total{stage="read"})"), "4.25");
+  EXPECT_EQ(line_of(text, R"(veneer_import_stage_seconds_total{stage="settle"})"), "1.125");
 }
 
 class MetricsHttp : public testing::Test {

@@ -1,6 +1,7 @@
 #include "store/import.h"
 
 #include <algorithm>
+#include <chrono>
 #include <stop_token>
 #include <utility>
 
@@ -35,6 +36,22 @@ struct Item {
   LayerRecord new_record = {};
   VariantRecord new_variant = {};
   bool is_settled = false;
+  Import::Times times = {};
+};
+
+// Adds the time of its life to `seconds`.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count();
+  }
+
+ private:
+  double& seconds_;
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 };
 
 LayerForm to_layer_form(Form form) {
@@ -232,7 +249,10 @@ void Import::Impl::stage_item(size_t index, const std::stop_token& stop) {
     const RelPath name = item_name(index);
     make_dir_at(staging->fd(), name, 0700);
     item.directory = open_dir_at(staging->fd(), name);
-    item.staged = read_blob(item, index, stop);
+    {
+      const Stopwatch watch(item.times.read);
+      item.staged = read_blob(item, index, stop);
+    }
     item.new_record = {.diff_id = item.staged.info.diff_id,
                        .tar_bytes = item.staged.info.size_bytes,
                        .file_bytes = item.staged.tree->file_bytes(),
@@ -243,6 +263,7 @@ void Import::Impl::stage_item(size_t index, const std::stop_token& stop) {
 }
 
 void Import::Impl::settle(Item& item, const LowerView* lower, const Digest& chain_below) const {
+  const Stopwatch watch(item.times.settle);
   if (item.blob.is_alone && item.staged.tree->has_lower_links()) return leave_unsettled(item);
   const int directory = item.directory.get();
   const SettledLayer settled = settle_layer(
@@ -332,8 +353,10 @@ void Import::Impl::settle_item(size_t index) {
     }
   });
   const LayerRecord& record = was_there ? *item.record : item.new_record;
-  layers[index] = {
-      .diff_id = record.diff_id, .file_bytes = record.file_bytes, .existed = was_there};
+  layers[index] = {.diff_id = record.diff_id,
+                   .file_bytes = record.file_bytes,
+                   .existed = was_there,
+                   .times = item.times};
   if (was_there)
     progress.exists(index);
   else

@@ -66,10 +66,16 @@ class Import {
   void stage_ahead();
   void put_over(std::optional<int64_t> parent, bool is_alone);
 
+  // How long a layer took, in seconds: nothing for one that the store had.
+  struct Times {
+    double read = 0;    // with decompression, verification and the writing of the tar
+    double settle = 0;  // its index, or tree of files; and the syncs
+  };
   struct Layer {
     Digest diff_id;
     uint64_t file_bytes = 0;
     bool existed = false;
+    Times times = {};
     int64_t variant = 0;  // set by publish()
   };
   // Moves what was staged into place and adds its rows. False, with nothing done, if a layer that
