@@ -9,7 +9,6 @@
 #include "bin/layer_mounts.h"
 #include "layer/side_by_side.h"
 #include "stream/compress.h"
-#include "stream/prefetch.h"
 
 namespace veneer {
 
@@ -86,9 +85,8 @@ class Packing {
     CountingSource stoppable(plain, [&stop](size_t) {
       if (stop.stop_requested()) fail(Code::unavailable, "stopped");
     });
-    PrefetchSource source(stoppable);
     try {
-      layer.staged = stage_layer(source, layer.directory.get(), {});
+      layer.staged = stage_layer(stoppable, layer.directory.get(), {});
       if (!layer.staged.tree->depends_on_lower()) settle_over(layer, nullptr);
     } catch (Error& error) {
       error.add_context(layer.name);

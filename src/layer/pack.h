@@ -27,7 +27,8 @@ struct LayerTarInfo {
 };
 
 // Copies the uncompressed stream `from` to the new file `tar` as it is read into `tree`: the
-// straight line of a pull. `tar` is open for reading and writing, and not synced.
+// straight line of a pull. `tar` is open for reading and writing, and not synced. What is below
+// `from` runs on a thread of its own, and so does the writing.
 LayerTarInfo store_layer_tar(Source& from, int tar, LayerTree& tree);
 
 // Writes the index of `tree` over `tar` to the new file `index`; not synced. Returns its digest.

@@ -15,7 +15,6 @@
 #include "store/usage.h"
 #include "stream/checksum.h"
 #include "stream/compress.h"
-#include "stream/prefetch.h"
 #include "stream/verify.h"
 
 namespace veneer {
@@ -228,8 +227,7 @@ StagedLayer Import::Impl::read_blob(const Item& item, size_t index,
     verified.emplace(counted, *blob.blob_digest, "blob", blob.blob_size);
   DecompressingSource plain(verified ? static_cast<Source&>(*verified) : counted);
   LimitedSource limited(plain, limits::kLayerBytes, "layer");
-  PrefetchSource source(limited);
-  StagedLayer staged = stage_layer(source, item.directory.get(), {.is_durable = is_durable()});
+  StagedLayer staged = stage_layer(limited, item.directory.get(), {.is_durable = is_durable()});
   if (blob.blob_size && count != *blob.blob_size)
     fail(Code::corrupt, "blob: has {} bytes, not {}", count, *blob.blob_size);
   if (blob.needs_end_marker && !staged.info.has_end_marker)

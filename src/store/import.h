@@ -1,7 +1,8 @@
 // Layer blobs into a store: path (a) of the design.
 //
-//   FdSource -> VerifyingSource (blob digest) -> decompress -> TeeSource (layer.tar) ->
-//   HashingSource (DiffID) -> tar::Reader -> LayerTree -> index -> publish
+//   FdSource -> VerifyingSource (blob digest) -> decompress -> Prefetch
+//     -> layer.tar
+//     -> HashingSource (DiffID) -> tar::Reader -> LayerTree -> index -> publish
 //
 // The layers of a chain are read side by side, each into a staging directory of its own; what
 // depends on lower layers is settled in order afterwards (layer/pack.h). Nothing is visible before

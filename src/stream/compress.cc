@@ -316,6 +316,9 @@ class DecompressingSource::Input {
 
   // The first bytes, which next() will give out again. To be called once, before all else.
   Bytes start() {
+    rest_ = from_.next(room_);
+    // As a rule it is a piece of which nothing has to be taken off.
+    if (rest_.size() >= start_.size()) return rest_.first(start_.size());
     size_t size = 0;
     while (size < start_.size()) {
       if (rest_.empty()) rest_ = from_.next(room_);

@@ -3,13 +3,11 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
-#include <exception>
-#include <mutex>
+#include <memory>
 #include <new>
-#include <thread>
-#include <utility>
+#include <optional>
+#include <vector>
 
 #include "base/at.h"
 #include "base/error.h"
@@ -35,91 +33,64 @@ bool set_direct(int file, bool is_direct) {
   return false;
 }
 
-}  // namespace
-
-// Buffers go round: the caller fills the one after those that are full, the thread writes these.
-class LargeFileSink::DirectWriter {
+class CachedPart {
  public:
-  DirectWriter(int file, uint64_t offset)
-      : file_(file), offset_(offset), thread_([this] { run(); }) {}
+  explicit CachedPart(int file) : file_(file) {}
+  void write(Bytes bytes) {
+    write_all_at(file_, bytes, size_);
+    size_ += bytes.size();
+    if (size_ - started_ < kStartBytes) return;
+    start_sync(file_, started_, size_ - started_);
+    started_ = size_;
+  }
+  uint64_t size() const { return size_; }
 
-  ~DirectWriter() {
-    end();
-    if (thread_.joinable()) thread_.join();
+ private:
+  int file_;
+  uint64_t size_ = 0;
+  uint64_t started_ = 0;  // of that, what the kernel was told to write out
+};
+
+// The rest of the file, from an offset that is aligned.
+class DirectPart {
+ public:
+  DirectPart(int file, uint64_t offset) : file_(file), offset_(offset) {
+    (void)set_direct(file, true);  // else it is written as any other file
   }
 
-  DirectWriter(const DirectWriter&) = delete;
-  DirectWriter& operator=(const DirectWriter&) = delete;
-
   void write(Bytes bytes) {
+    if (used_ == 0 && reinterpret_cast<uintptr_t>(bytes.data()) % kAlignment == 0) {
+      const size_t whole = bytes.size() - bytes.size() % kAlignment;
+      write_aligned(bytes.first(whole));
+      bytes = bytes.subspan(whole);
+    }
     while (!bytes.empty()) {
-      if (used_ == 0) wait_for_room();
+      if (!buffer_) buffer_.reset(new (std::align_val_t(kAlignment)) std::byte[kBufferBytes]);
       const size_t size = std::min(bytes.size(), kBufferBytes - used_);
-      std::memcpy(buffer(next_) + used_, bytes.data(), size);
+      std::memcpy(buffer_.get() + used_, bytes.data(), size);
       bytes = bytes.subspan(size);
       used_ += size;
-      if (used_ == kBufferBytes) hand_over();
+      if (used_ < kBufferBytes) return;
+      write_aligned(Bytes(buffer_.get(), used_));
+      used_ = 0;
     }
   }
 
-  // What is left is no whole buffer, and written as any other file.
+  // What is left is no whole block, and written as any other file.
   void finish() {
-    end();
-    thread_.join();
-    if (error_) std::rethrow_exception(error_);
     (void)set_direct(file_, false);
-    write_all_at(file_, Bytes(buffer(next_), used_), offset_);
+    write_all_at(file_, Bytes(buffer_.get(), used_), offset_);
   }
 
  private:
-  static constexpr size_t kBuffers = 3;
-
   struct Unaligned {
     void operator()(std::byte* memory) const {
       ::operator delete[](memory, std::align_val_t(kAlignment));
     }
   };
 
-  std::byte* buffer(size_t at) const { return memory_.get() + at * kBufferBytes; }
-
-  void wait_for_room() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return full_ < kBuffers || error_; });
-    if (error_) std::rethrow_exception(error_);
-  }
-
-  void hand_over() {
-    const std::lock_guard lock(mutex_);
-    next_ = (next_ + 1) % kBuffers;
-    used_ = 0;
-    ++full_;
-    changed_.notify_all();
-  }
-
-  void end() {
-    const std::lock_guard lock(mutex_);
-    is_ended_ = true;
-    changed_.notify_all();
-  }
-
-  void run() noexcept {
-    try {
-      (void)set_direct(file_, true);  // else it is written as any other file
-      for (size_t at = 0; wait_for_full(); at = (at + 1) % kBuffers) {
-        write_buffer(Bytes(buffer(at), kBufferBytes));
-        const std::lock_guard lock(mutex_);
-        --full_;
-        changed_.notify_all();
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      error_ = std::current_exception();
-      changed_.notify_all();
-    }
-  }
-
   // Some file systems take the flag, and refuse the writes.
-  void write_buffer(Bytes bytes) {
+  void write_aligned(Bytes bytes) {
     try {
       write_all_at(file_, bytes, offset_);
     } catch (const SysError& error) {
@@ -129,55 +100,27 @@ class LargeFileSink::DirectWriter {
     offset_ += bytes.size();
   }
 
-  bool wait_for_full() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return full_ > 0 || is_ended_; });
-    return full_ > 0;
-  }
-
-  const int file_;
-  uint64_t offset_;  // the thread's, as long as it runs
-  const std::unique_ptr<std::byte[], Unaligned> memory_{new (std::align_val_t(kAlignment))
-                                                            std::byte[kBuffers * kBufferBytes]};
-  size_t next_ = 0;  // the caller's buffer
-  size_t used_ = 0;  // of it
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  size_t full_ = 0;
-  bool is_ended_ = false;
-  std::exception_ptr error_;
-  std::thread thread_;  // the last member: it starts when all others are there
+  int file_;
+  uint64_t offset_;
+  std::unique_ptr<std::byte[], Unaligned> buffer_;  // for what is not aligned
+  size_t used_ = 0;                                 // of it
 };
 
-LargeFileSink::LargeFileSink(int file, uint64_t cached_bytes)
-    : file_(file), cached_bytes_(cached_bytes) {
+}  // namespace
+
+void write_large_file(Source& from, int file, uint64_t cached_bytes) {
   VENEER_CHECK(cached_bytes % kAlignment == 0);
-}
-
-LargeFileSink::~LargeFileSink() = default;
-
-void LargeFileSink::write(Bytes bytes) {
-  if (!direct_) {
-    const uint64_t room = cached_bytes_ - cached_;
-    const Bytes cached = bytes.first(std::min(bytes.size(), static_cast<size_t>(room)));
-    write_cached(cached);
-    bytes = bytes.subspan(cached.size());
-    if (bytes.empty()) return;
-    direct_ = std::make_unique<DirectWriter>(file_, cached_);
+  std::vector<std::byte> room(kChunkBytes);
+  CachedPart cached(file);
+  std::optional<DirectPart> direct;
+  for (Bytes bytes = from.next(room); !bytes.empty(); bytes = from.next(room)) {
+    const uint64_t left = cached_bytes - cached.size();
+    if (left > 0) cached.write(bytes.first(std::min<uint64_t>(left, bytes.size())));
+    if (left >= bytes.size()) continue;
+    if (!direct) direct.emplace(file, cached_bytes);
+    direct->write(bytes.subspan(static_cast<size_t>(left)));
   }
-  direct_->write(bytes);
-}
-
-void LargeFileSink::finish() {
-  if (direct_) direct_->finish();
-}
-
-void LargeFileSink::write_cached(Bytes bytes) {
-  write_all_at(file_, bytes, cached_);
-  cached_ += bytes.size();
-  if (cached_ - started_ < kStartBytes) return;
-  start_sync(file_, started_, cached_ - started_);
-  started_ = cached_;
+  if (direct) direct->finish();
 }
 
 }  // namespace veneer

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
-#include <exception>
+#include <deque>
 #include <functional>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -17,6 +18,12 @@ namespace veneer {
 
 namespace {
 
+constexpr std::align_val_t kAlignment{4096};
+
+struct Unaligned {
+  void operator()(std::byte* memory) const { ::operator delete[](memory, kAlignment); }
+};
+
 bool lies_in(Bytes bytes, Room room) {
   const std::less_equal<const std::byte*> before;  // a total order, which <= on pointers is not
   return before(room.data(), bytes.data()) &&
@@ -25,46 +32,79 @@ bool lies_in(Bytes bytes, Room room) {
 
 }  // namespace
 
-// The slots from first_ on, filled_ of them and cyclic, hold bytes for the consumer, who keeps the
-// first of them until the next take(); the producer owns the one after them. So neither side ever
+// Chunks are numbered from 0, and chunk n lies in slot n modulo their number. Those from the first
+// that some reader has not gone on from to the last that was made are the readers', who keep what
+// they took until they take again; the producer owns the slot after them. So neither side ever
 // touches a buffer of the other's, and the mutex guards the numbers only.
-class PrefetchSource::Ring {
+class Prefetch::Ring {
  public:
-  Ring(Source& from, size_t chunks)
-      : from_(from),
-        memory_(std::make_unique_for_overwrite<std::byte[]>(chunks * kChunkBytes)),
-        slots_(chunks),
-        thread_([this] { run(); }) {}
+  Ring(Source& from, std::initializer_list<Reader> readers, size_t chunks)
+      : from_(from), memory_(new(kAlignment) std::byte[chunks * kChunkBytes]), slots_(chunks) {
+    VENEER_CHECK(chunks > 0);
+    for (const Reader& reader : readers) {
+      VENEER_CHECK(reader.chunks_at_once > 0 && reader.chunks_at_once <= chunks);
+      places_.emplace_back().at_once = reader.chunks_at_once;
+    }
+    thread_ = std::thread([this] { run(); });
+  }
 
   ~Ring() {
     {
       const std::lock_guard lock(mutex_);
-      stopped_ = true;
+      is_stopped_ = true;
     }
-    changed_.notify_all();
+    has_room_.notify_all();
     thread_.join();
   }
 
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  Bytes take() {
+  Bytes take(size_t reader) {
+    Place& place = places_.at(reader);
     std::unique_lock lock(mutex_);
-    if (std::exchange(lent_, false)) {
-      first_ = (first_ + 1) % slots_.size();
-      --filled_;
-      changed_.notify_all();
+    place.at += std::exchange(place.lent, 0);
+    has_room_.notify_one();
+    place.has_chunks.wait(lock, [&] { return is_enough(place); });
+    if (abandoned_) std::rethrow_exception(abandoned_);
+    if (made_ == place.at) {
+      if (error_) std::rethrow_exception(error_);
+      return {};
     }
-    changed_.wait(lock, [this] { return filled_ > 0 || ended_; });
-    if (filled_ > 0) {
-      lent_ = true;
-      return slots_[first_];
-    }
-    if (error_) std::rethrow_exception(error_);
-    return {};
+    return lend(place);
+  }
+
+  void abandon(std::exception_ptr why) {
+    const std::lock_guard lock(mutex_);
+    if (error_) return;
+    abandoned_ = std::move(why);
+    wake_all();
   }
 
  private:
+  struct Place {
+    uint64_t at = 0;    // the next chunk to be lent, or the first that is
+    uint64_t lent = 0;  // chunks, until the reader takes again
+    size_t at_once = 1;
+    std::condition_variable has_chunks;
+  };
+
+  bool is_enough(const Place& place) const {
+    return made_ - place.at >= place.at_once || is_ended_ || abandoned_;
+  }
+
+  Bytes lend(Place& place) {
+    Bytes bytes = slots_[place.at % slots_.size()];
+    place.lent = 1;
+    while (place.lent < place.at_once && place.at + place.lent < made_) {
+      const Bytes after = slots_[(place.at + place.lent) % slots_.size()];
+      if (after.data() != bytes.data() + bytes.size()) break;
+      bytes = Bytes(bytes.data(), bytes.size() + after.size());
+      ++place.lent;
+    }
+    return bytes;
+  }
+
   void run() noexcept {
     std::exception_ptr error;
     try {
@@ -74,8 +114,8 @@ class PrefetchSource::Ring {
     }
     const std::lock_guard lock(mutex_);
     error_ = std::move(error);
-    ended_ = true;
-    changed_.notify_all();
+    is_ended_ = true;
+    wake_all();
   }
 
   void fill() {
@@ -96,46 +136,57 @@ class PrefetchSource::Ring {
     }
   }
 
-  // The buffer to fill next, or nothing when the consumer has gone.
+  // The buffer to fill next, or nothing when the readers have gone.
   std::optional<Room> wait_for_room() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return filled_ < slots_.size() || stopped_; });
-    if (stopped_) return {};
-    return Room(memory_.get() + next_slot() * kChunkBytes, kChunkBytes);
+    has_room_.wait(lock, [this] { return has_room() || is_stopped_ || abandoned_; });
+    if (is_stopped_ || abandoned_) return {};
+    return Room(memory_.get() + made_ % slots_.size() * kChunkBytes, kChunkBytes);
+  }
+
+  bool has_room() const {
+    return std::ranges::all_of(
+        places_, [this](const Place& place) { return made_ - place.at < slots_.size(); });
   }
 
   void publish(Bytes bytes) {
     const std::lock_guard lock(mutex_);
-    slots_[next_slot()] = bytes;
-    ++filled_;
-    changed_.notify_all();
+    slots_[made_ % slots_.size()] = bytes;
+    ++made_;
+    for (Place& place : places_)
+      if (is_enough(place)) place.has_chunks.notify_one();
   }
 
-  size_t next_slot() const { return (first_ + filled_) % slots_.size(); }
+  void wake_all() {
+    for (Place& place : places_) place.has_chunks.notify_one();
+    has_room_.notify_all();
+  }
 
   Source& from_;
-  const std::unique_ptr<std::byte[]> memory_;
+  const std::unique_ptr<std::byte[], Unaligned> memory_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable has_room_;
   std::vector<Bytes> slots_;
-  size_t first_ = 0;
-  size_t filled_ = 0;
-  bool lent_ = false;     // the consumer still reads the first slot
-  bool stopped_ = false;  // set by the consumer
-  bool ended_ = false;    // set by the producer as its last act
-  std::exception_ptr error_;
-  std::thread thread_;  // the last member: it starts when all others are there
+  uint64_t made_ = 0;         // chunks
+  std::deque<Place> places_;  // of the readers
+  bool is_stopped_ = false;   // set by the destructor
+  bool is_ended_ = false;     // set by the producer as its last act
+  std::exception_ptr error_;  // with that
+  std::exception_ptr abandoned_;
+  std::thread thread_;
 };
 
-PrefetchSource::PrefetchSource(Source& from, size_t chunks) {
-  VENEER_CHECK(chunks > 0);
-  ring_ = std::make_unique<Ring>(from, chunks);
+Prefetch::Prefetch(Source& from, std::initializer_list<Reader> readers, size_t chunks)
+    : ring_(std::make_unique<Ring>(from, readers, chunks)) {}
+
+Prefetch::~Prefetch() = default;
+
+Bytes Prefetch::next(size_t reader) {
+  return ring_->take(reader);
 }
 
-PrefetchSource::~PrefetchSource() = default;
-
-Bytes PrefetchSource::next(Room) {
-  return ring_->take();
+void Prefetch::abandon(std::exception_ptr why) {
+  ring_->abandon(std::move(why));
 }
 
 }  // namespace veneer

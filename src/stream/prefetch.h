@@ -1,6 +1,9 @@
-// A Source that runs the one below it on a thread of its own.
+// A Source that is run on a thread of its own, for one reader or several.
 #pragma once
 
+#include <cstddef>
+#include <exception>
+#include <initializer_list>
 #include <memory>
 
 #include "stream/stream.h"
@@ -8,20 +11,58 @@
 namespace veneer {
 
 // Reads `from` (borrowed) ahead into a ring of `chunks` buffers of kChunkBytes, so that what is
-// below (reading, hashing, decompression) overlaps with what is above. next() ignores the lent room
-// and gives out the ring's own memory. An exception from below is thrown by the next() that would
-// have returned the failing bytes, after all the good ones. The destructor stops the thread, which
-// may be waiting in `from` until that returns. After next() has returned the end, everything below
-// is quiet and its state (digests, counts) may be read from the consumer's thread.
-class PrefetchSource : public Source {
+// below (reading, hashing, decompression) overlaps with what is above. Each of its readers gets all
+// bytes, from the same memory, and may have a thread of its own; a buffer is filled anew when all
+// of them have gone on. An exception from below is thrown to a reader in place of the failing
+// bytes, after all the good ones.
+class Prefetch {
  public:
-  explicit PrefetchSource(Source& from, size_t chunks = 16);
-  ~PrefetchSource() override;
-  Bytes next(Room room) override;
+  static constexpr size_t kChunks = 16;
+
+  // What a reader takes at once: chunks that are full and lie behind one another. It waits for so
+  // many, or for the end; the memory of the ring begins at a multiple of 4096.
+  struct Reader {
+    size_t chunks_at_once = 1;
+  };
+  Prefetch(Source& from, std::initializer_list<Reader> readers, size_t chunks = kChunks);
+  Prefetch(const Prefetch&) = delete;
+  Prefetch& operator=(const Prefetch&) = delete;
+  // Stops the thread, which may be waiting in `from` until that returns. Nobody may read any more.
+  ~Prefetch();
+
+  // As Source::next(), in the ring's own memory. After the end everything below is quiet, and its
+  // state (digests, counts) may be read.
+  Bytes next(size_t reader);
+  // next() throws `why`, to all, from now on; unless what is below has failed: that comes in its
+  // place.
+  void abandon(std::exception_ptr why);
 
  private:
   class Ring;
   std::unique_ptr<Ring> ring_;
+};
+
+// One of the readers of a Prefetch (borrowed).
+class PrefetchReader : public Source {
+ public:
+  PrefetchReader(Prefetch& from, size_t reader) : from_(from), reader_(reader) {}
+  // Ignores the lent room.
+  Bytes next(Room) override { return from_.next(reader_); }
+
+ private:
+  Prefetch& from_;
+  size_t reader_;
+};
+
+// The only reader.
+class PrefetchSource : public Source {
+ public:
+  explicit PrefetchSource(Source& from, size_t chunks = Prefetch::kChunks)
+      : prefetch_(from, {{}}, chunks) {}
+  Bytes next(Room) override { return prefetch_.next(0); }
+
+ private:
+  Prefetch prefetch_;
 };
 
 }  // namespace veneer

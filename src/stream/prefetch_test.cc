@@ -190,5 +190,88 @@ TEST(PrefetchSource, AnEmptyStreamEndsAtOnce) {
   EXPECT_TRUE(source.next({}).empty());
 }
 
+// --- several readers ---
+
+TEST(Prefetch, GivesAllBytesToEachReader) {
+  const std::vector<std::byte> bytes = pattern(37 * kChunkBytes + 5);
+  for (const size_t piece : {size_t{99'991}, kChunkBytes}) {
+    ReusingSource from(bytes, piece);
+    Prefetch prefetch(from, {{.chunks_at_once = 1}, {.chunks_at_once = 4}}, 5);
+    auto other = std::async(std::launch::async, [&] {
+      PrefetchReader reader(prefetch, 1);
+      return collect(reader);
+    });
+    PrefetchReader reader(prefetch, 0);
+    EXPECT_TRUE(collect(reader) == bytes) << piece;
+    EXPECT_TRUE(other.get() == bytes) << piece;
+  }
+}
+
+TEST(Prefetch, FullChunksBehindOneAnotherAreOnePiece) {
+  FunctionSource from([left = 10](Room room) mutable -> Bytes {
+    if (left-- == 0) return {};
+    return left == 0 ? room.first(7) : room;
+  });
+  Prefetch prefetch(from, {{.chunks_at_once = 4}}, 6);
+  std::vector<size_t> sizes;
+  for (Bytes bytes = prefetch.next(0); !bytes.empty(); bytes = prefetch.next(0)) {
+    sizes.push_back(bytes.size());
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(bytes.data()) % 4096, 0U);
+  }
+  // Four, two to the end of the ring, and what is left of four and of the last.
+  EXPECT_EQ(sizes, (std::vector<size_t>{4 * kChunkBytes, 2 * kChunkBytes, 3 * kChunkBytes + 7}));
+}
+
+TEST(Prefetch, ASlowReaderHoldsOnlyItsChunks) {
+  std::atomic<size_t> made = 0;
+  FunctionSource from([&](Room room) -> Bytes {
+    ++made;
+    return room;
+  });
+  Prefetch prefetch(from, {{}, {}}, 4);
+  (void)prefetch.next(1);
+  for (int i = 0; i < 4; ++i) (void)prefetch.next(0);
+  // The fifth lies where the slow one still reads.
+  auto fifth = std::async(std::launch::async, [&] { return prefetch.next(0).size(); });
+  EXPECT_EQ(fifth.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  EXPECT_EQ(made, 4U);
+  (void)prefetch.next(1);
+  EXPECT_EQ(fifth.get(), kChunkBytes);
+}
+
+TEST(Prefetch, WhatOneAbandonsEndsForAll) {
+  FunctionSource from([](Room room) -> Bytes { return room; });
+  Prefetch prefetch(from, {{}, {.chunks_at_once = 2}}, 2);
+  (void)prefetch.next(0);
+  // It waits for room that the other one will not make.
+  auto waiting = std::async(std::launch::async, [&] {
+    PrefetchReader reader(prefetch, 1);
+    drain(reader);
+  });
+  EXPECT_EQ(waiting.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  prefetch.abandon(std::make_exception_ptr(Error(Code::io, "no more")));
+  EXPECT_THROW(waiting.get(), Error);
+  EXPECT_THROW((void)prefetch.next(0), Error);
+}
+
+// Or what is told would depend on who is faster.
+TEST(Prefetch, AFailureBelowComesBeforeTheAbandoning) {
+  FunctionSource from([left = 2](Room room) mutable -> Bytes {
+    if (left-- == 0) fail(Code::corrupt, "damaged");
+    return room;
+  });
+  Prefetch prefetch(from, {{}, {}}, 4);
+  for (int i = 0; i < 2; ++i) EXPECT_FALSE(prefetch.next(1).empty());
+  EXPECT_THROW((void)prefetch.next(1), Error);
+  prefetch.abandon(std::make_exception_ptr(Error(Code::io, "no more")));
+  for (int i = 0; i < 2; ++i) EXPECT_FALSE(prefetch.next(0).empty());
+  try {
+    (void)prefetch.next(0);
+    ADD_FAILURE() << "the error is lost";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.message(), "damaged");
+  }
+}
+
 }  // namespace
 }  // namespace veneer

@@ -40,12 +40,6 @@ void HashingSink::write(Bytes bytes) {
   count_ += bytes.size();
 }
 
-Bytes TeeSource::next(Room room) {
-  const Bytes bytes = from_.next(room);
-  to_.write(bytes);
-  return bytes;
-}
-
 Bytes CountingSource::next(Room room) {
   const Bytes bytes = from_.next(room);
   if (!bytes.empty()) seen_(bytes.size());

@@ -103,17 +103,6 @@ class HashingSource : public Source {
   uint64_t count_ = 0;
 };
 
-// Passes bytes on, and gives each of them to a sink first.
-class TeeSource : public Source {
- public:
-  TeeSource(Source& from, Sink& to) : from_(from), to_(to) {}
-  Bytes next(Room room) override;
-
- private:
-  Source& from_;
-  Sink& to_;
-};
-
 // Passes bytes on and tells `seen` of every piece's size (progress) before it does.
 class CountingSource : public Source {
  public:

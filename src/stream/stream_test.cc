@@ -119,17 +119,6 @@ TEST(HashingSink, DigestsAndCountsWhatWasWritten) {
   EXPECT_EQ(sink.digest(), Sha256::of("one two"));
 }
 
-TEST(TeeSource, GivesEveryByteToTheSinkBeforeItPassesItOn) {
-  MemorySource memory(bytes_of("0123456789"), 4);
-  StringSink sink;
-  TeeSource source(memory, sink);
-  std::vector<std::byte> room(kChunkBytes);
-  EXPECT_EQ(text_of(source.next(room)), "0123");
-  EXPECT_EQ(sink.text(), "0123");
-  EXPECT_EQ(text_of(source), "456789");
-  EXPECT_EQ(sink.text(), "0123456789");
-}
-
 TEST(CountingSource, TellsEveryPieceAndNotTheEnd) {
   MemorySource memory(bytes_of("0123456789"), 4);
   std::vector<size_t> seen;

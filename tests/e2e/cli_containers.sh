@@ -25,7 +25,7 @@ other=$(veneer create --json galley | value 'it["name"]')
 expect "names of the containers" "$other box" \
   "$(veneer ps --json | value '" ".join(one["name"] for one in it)')"
 expect "ids of the containers" 2 "$(veneer ps -q | grep -cE '^[0-9a-f]{12}$')"
-veneer ps | grep -qE "^box +${box:0:12}  galley:latest  +.* ago  -$" || fail "ps: $(veneer ps)"
+veneer ps | grep -qE "^box +${box:0:12}  galley:latest  +.* ago +-$" || fail "ps: $(veneer ps)"
 
 # Mounted, it can be written; the same path again; mount alone lists.
 path=$(veneer mount box)
