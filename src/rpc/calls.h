@@ -91,12 +91,13 @@ class UnaryCall {
                              grpc::ServerCompletionQueue*, void*);
     std::function<grpc::Status(const grpc::ServerContext&, const Request&, Response&)> answer;
     CallQueue& queue;
+    bool is_cancellable = false;  // the context knows of the client's going, which costs an event
   };
 
   static void wait_for(std::shared_ptr<const Method> method) {
     std::unique_ptr<UnaryCall> call(new UnaryCall(std::move(method)));
     const Method& of = *call->method_;
-    call->context_.AsyncNotifyWhenDone(&call->ended_);
+    if (of.is_cancellable) call->context_.AsyncNotifyWhenDone(&call->ended_);
     (of.service.*of.receive)(&call->context_, &call->request_, &call->responder_, &of.queue.get(),
                              &of.queue.get(), &call->received_);
     (void)call.release();
@@ -104,7 +105,7 @@ class UnaryCall {
 
  private:
   explicit UnaryCall(std::shared_ptr<const Method> method)
-      : method_(std::move(method)), use_(method_->queue) {}
+      : method_(std::move(method)), use_(method_->queue), ends_(method_->is_cancellable ? 2 : 1) {}
 
   void received(bool is_ok) {
     if (!is_ok) return free();  // the server takes no more calls
@@ -112,7 +113,8 @@ class UnaryCall {
     const grpc::Status status = method_->answer(context_, request_, response_);
     responder_.Finish(response_, status, &ended_);
   }
-  // Comes for the answer, which was sent or not, and for the call, in any order.
+  // Comes for the answer, which was sent or not, and for a call that can be cancelled, in any
+  // order.
   void ended(bool) {
     if (--ends_ == 0) free();
   }
@@ -126,7 +128,7 @@ class UnaryCall {
   grpc::ServerAsyncResponseWriter<Response> responder_{&context_};
   CallStep<UnaryCall> received_{*this, &UnaryCall::received};
   CallStep<UnaryCall> ended_{*this, &UnaryCall::ended};
-  std::atomic<int> ends_ = 2;
+  std::atomic<int> ends_;
 };
 
 // One request, any number of responses, each written before the next is made.
@@ -186,6 +188,23 @@ class StreamCall {
 
 // Waits for calls of one method: "&AsyncService::RequestX", and the member of `own` that answers.
 template <typename Service, typename Request, typename Response, typename Own>
+void answer_unary(CallQueue& queue, std::type_identity_t<Service>& service,
+                  void (Service::*receive)(grpc::ServerContext*, Request*,
+                                           grpc::ServerAsyncResponseWriter<Response>*,
+                                           grpc::CompletionQueue*, grpc::ServerCompletionQueue*,
+                                           void*),
+                  Own* own, grpc::Status (Own::*answer)(const Request&, Response&)) {
+  using Call = UnaryCall<Service, Request, Response>;
+  Call::wait_for(std::make_shared<typename Call::Method>(typename Call::Method{
+      service, receive,
+      [own, answer](const grpc::ServerContext&, const Request& request, Response& response) {
+        return (own->*answer)(request, response);
+      },
+      queue}));
+}
+
+// The same for one that looks whether it was cancelled, or at what came beside the request.
+template <typename Service, typename Request, typename Response, typename Own>
 void answer_unary(
     CallQueue& queue, std::type_identity_t<Service>& service,
     void (Service::*receive)(grpc::ServerContext*, Request*,
@@ -194,7 +213,7 @@ void answer_unary(
     Own* own, grpc::Status (Own::*answer)(const grpc::ServerContext&, const Request&, Response&)) {
   using Call = UnaryCall<Service, Request, Response>;
   Call::wait_for(std::make_shared<typename Call::Method>(
-      typename Call::Method{service, receive, std::bind_front(answer, own), queue}));
+      typename Call::Method{service, receive, std::bind_front(answer, own), queue, true}));
 }
 
 template <typename Service, typename Request, typename Response, typename Own>

@@ -46,8 +46,7 @@ class HealthService final : public CallService {
  private:
   using Async = grpc::health::v1::Health::AsyncService;
 
-  grpc::Status check(const grpc::ServerContext&,
-                     const grpc::health::v1::HealthCheckRequest& request,
+  grpc::Status check(const grpc::health::v1::HealthCheckRequest& request,
                      grpc::health::v1::HealthCheckResponse& response) {
     if (!request.service().empty()) return {grpc::StatusCode::NOT_FOUND, "unknown service"};
     response.set_status(grpc::health::v1::HealthCheckResponse::SERVING);

@@ -16,7 +16,6 @@ namespace veneer {
 namespace {
 
 using google::protobuf::Empty;
-using grpc::ServerContext;
 using grpc::Status;
 namespace pb = snapshots_v1;
 
@@ -49,8 +48,7 @@ class SnapshotsService final : public CallService {
   using Async = pb::Snapshots::AsyncService;
   using WritePage = std::function<bool(const pb::ListSnapshotsResponse&)>;
 
-  Status prepare(const ServerContext&, const pb::PrepareSnapshotRequest& request,
-                 pb::PrepareSnapshotResponse& response) {
+  Status prepare(const pb::PrepareSnapshotRequest& request, pb::PrepareSnapshotResponse& response) {
     return guarded(observer_, "Prepare", request.key(), [&] {
       const Labels labels = from_proto(request.labels());
       require_no_limit(labels);
@@ -66,8 +64,7 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status view(const ServerContext&, const pb::ViewSnapshotRequest& request,
-              pb::ViewSnapshotResponse& response) {
+  Status view(const pb::ViewSnapshotRequest& request, pb::ViewSnapshotResponse& response) {
     return guarded(observer_, "View", request.key(), [&] {
       const Labels labels = from_proto(request.labels());
       to_proto(snapshotter_.view(request.key(), request.parent(), labels),
@@ -75,14 +72,13 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status mounts(const ServerContext&, const pb::MountsRequest& request,
-                pb::MountsResponse& response) {
+  Status mounts(const pb::MountsRequest& request, pb::MountsResponse& response) {
     return guarded(observer_, "Mounts", request.key(), [&] {
       to_proto(snapshotter_.mounts(request.key()), *response.mutable_mounts());
     });
   }
 
-  Status commit(const ServerContext&, const pb::CommitSnapshotRequest& request, Empty&) {
+  Status commit(const pb::CommitSnapshotRequest& request, Empty&) {
     return guarded(observer_, "Commit", request.key(), [&] {
       CommitOptions options{.labels = from_proto(request.labels()), .parent = {}};
       if (!request.parent().empty()) options.parent = request.parent();
@@ -90,21 +86,19 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status remove(const ServerContext&, const pb::RemoveSnapshotRequest& request, Empty&) {
+  Status remove(const pb::RemoveSnapshotRequest& request, Empty&) {
     return guarded(observer_, "Remove", request.key(), [&] {
       snapshotter_.remove(request.key());
       options_.on_removed();
     });
   }
 
-  Status stat(const ServerContext&, const pb::StatSnapshotRequest& request,
-              pb::StatSnapshotResponse& response) {
+  Status stat(const pb::StatSnapshotRequest& request, pb::StatSnapshotResponse& response) {
     return guarded(observer_, "Stat", request.key(),
                    [&] { to_proto(snapshotter_.stat(request.key()), *response.mutable_info()); });
   }
 
-  Status update(const ServerContext&, const pb::UpdateSnapshotRequest& request,
-                pb::UpdateSnapshotResponse& response) {
+  Status update(const pb::UpdateSnapshotRequest& request, pb::UpdateSnapshotResponse& response) {
     return guarded(observer_, "Update", request.info().name(), [&] {
       const auto& paths = request.update_mask().paths();
       SnapshotInfo info;
@@ -116,7 +110,7 @@ class SnapshotsService final : public CallService {
 
   Status list(const pb::ListSnapshotsRequest& request, const WritePage& write);
 
-  Status usage(const ServerContext&, const pb::UsageRequest& request, pb::UsageResponse& response) {
+  Status usage(const pb::UsageRequest& request, pb::UsageResponse& response) {
     return guarded(observer_, "Usage", request.key(), [&] {
       const veneer::Usage usage = snapshotter_.usage(request.key());
       response.set_size(static_cast<int64_t>(usage.size_bytes));
@@ -124,7 +118,7 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status cleanup(const ServerContext&, const pb::CleanupRequest&, Empty&) {
+  Status cleanup(const pb::CleanupRequest&, Empty&) {
     return guarded(observer_, "Cleanup", "", options_.on_removed);
   }
 
