@@ -14,7 +14,9 @@ CUTS ?= 500
 
 configure = cmake --preset $(1) --log-level=WARNING >/dev/null
 compile = $(configure) && cmake --build --preset $(1) --parallel $(JOBS)
-run_tests = ctest --test-dir build/$(1) --output-on-failure --no-tests=error --parallel $(JOBS)
+# One more than there are processors: a third of the time, tests wait.
+run_tests = ctest --test-dir build/$(1) --output-on-failure --no-tests=error \
+  --parallel $$(($(JOBS) + 1))
 # Tests that mount need root; e2e tests and benchmarks are too slow for the sanitizers.
 sanitized = -L '^(unit|root)$$'
 need_root = [[ $$EUID == 0 ]] || { echo "make $@: needs root, it mounts file systems"; exit 1; } >&2
