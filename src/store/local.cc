@@ -6,6 +6,7 @@
 #include "base/at.h"
 #include "base/error.h"
 #include "base/limits.h"
+#include "layer/file_writer.h"
 #include "store/filter.h"
 #include "store/one_layer.h"
 #include "store/recover.h"
@@ -52,9 +53,7 @@ SnapshotRecord require_parent(Meta::Transaction& transaction, std::string_view s
 void copy_root(const std::string& from, int to) {
   const UniqueFd lower = open_root(from);
   const struct stat st = stat_fd(lower.get());
-  const struct stat now = stat_fd(to);
-  if (st.st_uid != now.st_uid || st.st_gid != now.st_gid) chown_fd(to, st.st_uid, st.st_gid);
-  if (st.st_mode != now.st_mode) chmod_fd(to, st.st_mode & 07777U);
+  set_owner_and_mode(to, st.st_uid, st.st_gid, st.st_mode & 07777U);
   for (const Xattr& xattr : read_xattrs_at(lower.get(), "."))
     if (std::ranges::none_of(
             kLocalXattrs, [&](std::string_view prefix) { return xattr.name.starts_with(prefix); }))

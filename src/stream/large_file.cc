@@ -4,25 +4,21 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <optional>
 #include <vector>
 
 #include "base/at.h"
 #include "base/error.h"
+#include "stream/aligned.h"
 
 namespace veneer {
 
 namespace {
 
 constexpr uint64_t kStartBytes = 8 << 20;
-// What O_DIRECT asks of addresses, offsets and sizes: the logical block of the disk at most, of
-// which none is larger.
-constexpr size_t kAlignment = 4096;
 constexpr size_t kBufferBytes = 1 << 20;
 
-static_assert(kBufferBytes % kAlignment == 0);
+static_assert(kBufferBytes % kDirectAlignment == 0);
 
 // False where the file system has no direct writes.
 bool set_direct(int file, bool is_direct) {
@@ -59,13 +55,13 @@ class DirectPart {
   }
 
   void write(Bytes bytes) {
-    if (used_ == 0 && reinterpret_cast<uintptr_t>(bytes.data()) % kAlignment == 0) {
-      const size_t whole = bytes.size() - bytes.size() % kAlignment;
+    if (used_ == 0 && reinterpret_cast<uintptr_t>(bytes.data()) % kDirectAlignment == 0) {
+      const size_t whole = bytes.size() - bytes.size() % kDirectAlignment;
       write_aligned(bytes.first(whole));
       bytes = bytes.subspan(whole);
     }
     while (!bytes.empty()) {
-      if (!buffer_) buffer_.reset(new (std::align_val_t(kAlignment)) std::byte[kBufferBytes]);
+      if (!buffer_) buffer_ = make_aligned(kBufferBytes);
       const size_t size = std::min(bytes.size(), kBufferBytes - used_);
       std::memcpy(buffer_.get() + used_, bytes.data(), size);
       bytes = bytes.subspan(size);
@@ -83,12 +79,6 @@ class DirectPart {
   }
 
  private:
-  struct Unaligned {
-    void operator()(std::byte* memory) const {
-      ::operator delete[](memory, std::align_val_t(kAlignment));
-    }
-  };
-
   // Some file systems take the flag, and refuse the writes.
   void write_aligned(Bytes bytes) {
     try {
@@ -102,14 +92,14 @@ class DirectPart {
 
   int file_;
   uint64_t offset_;
-  std::unique_ptr<std::byte[], Unaligned> buffer_;  // for what is not aligned
-  size_t used_ = 0;                                 // of it
+  AlignedBytes buffer_;  // for what is not aligned
+  size_t used_ = 0;      // of it
 };
 
 }  // namespace
 
 void write_large_file(Source& from, int file, uint64_t cached_bytes) {
-  VENEER_CHECK(cached_bytes % kAlignment == 0);
+  VENEER_CHECK(cached_bytes % kDirectAlignment == 0);
   std::vector<std::byte> room(kChunkBytes);
   CachedPart cached(file);
   std::optional<DirectPart> direct;

@@ -6,23 +6,17 @@
 #include <deque>
 #include <functional>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "stream/aligned.h"
 
 namespace veneer {
 
 namespace {
-
-constexpr std::align_val_t kAlignment{4096};
-
-struct Unaligned {
-  void operator()(std::byte* memory) const { ::operator delete[](memory, kAlignment); }
-};
 
 bool lies_in(Bytes bytes, Room room) {
   const std::less_equal<const std::byte*> before;  // a total order, which <= on pointers is not
@@ -39,7 +33,7 @@ bool lies_in(Bytes bytes, Room room) {
 class Prefetch::Ring {
  public:
   Ring(Source& from, std::initializer_list<Reader> readers, size_t chunks)
-      : from_(from), memory_(new(kAlignment) std::byte[chunks * kChunkBytes]), slots_(chunks) {
+      : from_(from), memory_(make_aligned(chunks * kChunkBytes)), slots_(chunks) {
     VENEER_CHECK(chunks > 0);
     for (const Reader& reader : readers) {
       VENEER_CHECK(reader.chunks_at_once > 0 && reader.chunks_at_once <= chunks);
@@ -163,7 +157,7 @@ class Prefetch::Ring {
   }
 
   Source& from_;
-  const std::unique_ptr<std::byte[], Unaligned> memory_;
+  const AlignedBytes memory_;
   std::mutex mutex_;
   std::condition_variable has_room_;
   std::vector<Bytes> slots_;

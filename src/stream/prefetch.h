@@ -20,7 +20,7 @@ class Prefetch {
   static constexpr size_t kChunks = 16;
 
   // What a reader takes at once: chunks that are full and lie behind one another. It waits for so
-  // many, or for the end; the memory of the ring begins at a multiple of 4096.
+  // many, or for the end; the memory of the ring is aligned (stream/aligned.h).
   struct Reader {
     size_t chunks_at_once = 1;
   };

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "tests/support/code_of.h"
 #include "tests/support/layer_tar.h"
 #include "tests/support/tree.h"
 
@@ -78,16 +79,6 @@ class DriverTest : public testing::Test {
                           change.path);
     return text;
   }
-  template <typename Call>
-  static Code code_of(Call call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    ADD_FAILURE() << "no error";
-    return Code::io;
-  }
 
   Scratch scratch;
   std::unique_ptr<Driver> driver;
@@ -106,17 +97,17 @@ void ids_are_checked(DriverTest& t) {
   StringSink sink;
   MemorySource none({});
   for (const std::string& id : bad) {
-    EXPECT_EQ(t.code_of([&] { t.driver->create(id, "", {}); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.driver->remove(id); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.driver->get(id, ""); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.driver->put(id); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.driver->metadata(id); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { (void)t.driver->exists(id); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.driver->diff(id, "", sink); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.driver->apply_diff(id, "", none); }), Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.driver->add_layer(id, "", none); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->create(id, "", {}); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->remove(id); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->get(id, ""); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->put(id); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->metadata(id); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { (void)t.driver->exists(id); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->diff(id, "", sink); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->apply_diff(id, "", none); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->add_layer(id, "", none); }), Code::invalid_argument);
     if (id.empty()) continue;  // no parent
-    EXPECT_EQ(t.code_of([&] { t.driver->create("new", id, {}); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.driver->create("new", id, {}); }), Code::invalid_argument);
   }
   const std::string longest(limits::kIdBytes, 'x');
   t.driver->create(longest, "", {});
@@ -149,16 +140,16 @@ void a_layer_is_made_over_one_that_is_not_committed(DriverTest& t) {
 void absence_is_not_found(DriverTest& t) {
   StringSink sink;
   EXPECT_FALSE(t.driver->exists("x"));
-  EXPECT_EQ(t.code_of([&] { t.driver->remove("x"); }), Code::not_found);
-  EXPECT_EQ(t.code_of([&] { t.driver->get("x", ""); }), Code::not_found);
-  EXPECT_EQ(t.code_of([&] { t.driver->put("x"); }), Code::not_found);
-  EXPECT_EQ(t.code_of([&] { t.driver->metadata("x"); }), Code::not_found);
-  EXPECT_EQ(t.code_of([&] { t.driver->diff("x", "", sink); }), Code::not_found);
-  EXPECT_EQ(t.code_of([&] { t.driver->create("new", "x", {}); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.driver->remove("x"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.driver->get("x", ""); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.driver->put("x"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.driver->metadata("x"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.driver->diff("x", "", sink); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.driver->create("new", "x", {}); }), Code::not_found);
   EXPECT_FALSE(t.driver->exists("new"));
   t.driver->create("x", "", {});
-  EXPECT_EQ(t.code_of([&] { t.driver->create("x", "", {}); }), Code::already_exists);
-  EXPECT_EQ(t.code_of([&] { t.add("x", "", LayerTar().bytes()); }), Code::already_exists);
+  EXPECT_EQ(code_of([&] { t.driver->create("x", "", {}); }), Code::already_exists);
+  EXPECT_EQ(code_of([&] { t.add("x", "", LayerTar().bytes()); }), Code::already_exists);
 }
 
 void images_hold_the_merged_tree(DriverTest& t) {
@@ -183,7 +174,7 @@ void add_layer_is_create_and_apply(DriverTest& t) {
   EXPECT_EQ(t.add("c", "b", next.bytes()), 2u);
   EXPECT_EQ(t.names("c"), "d d/two");
   // Torn: nothing of it stays.
-  EXPECT_EQ(t.code_of([&] { t.add("torn", "b", base_bytes.substr(0, 700)); }), Code::corrupt);
+  EXPECT_EQ(code_of([&] { t.add("torn", "b", base_bytes.substr(0, 700)); }), Code::corrupt);
   EXPECT_FALSE(t.driver->exists("torn"));
 }
 
@@ -195,7 +186,7 @@ void a_failed_apply_changes_nothing(DriverTest& t) {
   layer.file("f", "changed").whiteout("d").file("many", std::string(5000, 'x'));
   const std::string bytes = layer.bytes();
   for (const size_t size : {size_t{100}, size_t{600}, size_t{1500}, size_t{3000}}) {
-    EXPECT_EQ(t.code_of([&] { t.apply("child", "top", bytes.substr(0, size)); }), Code::corrupt);
+    EXPECT_EQ(code_of([&] { t.apply("child", "top", bytes.substr(0, size)); }), Code::corrupt);
     EXPECT_EQ(t.tree("child"), before);
   }
   // Over a container's layer and over a base, too.
@@ -203,7 +194,7 @@ void a_failed_apply_changes_nothing(DriverTest& t) {
   t.driver->create_read_write("cc", "c", {});
   for (const auto& [id, parent] : {std::pair("cc", "c"), std::pair("base", "")}) {
     const Tree was = t.tree(id);
-    EXPECT_EQ(t.code_of([&] { t.apply(id, parent, bytes.substr(0, 3000)); }), Code::corrupt);
+    EXPECT_EQ(code_of([&] { t.apply(id, parent, bytes.substr(0, 3000)); }), Code::corrupt);
     EXPECT_EQ(t.tree(id), was);
   }
 }
@@ -269,7 +260,7 @@ void a_mounted_layer_takes_no_diff(DriverTest& t) {
   t.two_images();
   t.driver->create_read_write("c", "top", {});
   t.driver->get("c", "");
-  EXPECT_EQ(t.code_of([&] { t.apply("c", "top", LayerTar().bytes()); }), Code::failed_precondition);
+  EXPECT_EQ(code_of([&] { t.apply("c", "top", LayerTar().bytes()); }), Code::failed_precondition);
   t.driver->put("c");
 }
 

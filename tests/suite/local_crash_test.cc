@@ -301,11 +301,7 @@ TEST_F(Local, ManyProcessesAtOnce) {
       ::_exit(1);
     }
   }
-  for (const pid_t child : children) {
-    int status = 1;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0);
-  }
+  expect_success(children);
   reopen();
   EXPECT_TRUE(tree("base").contains("f"));
   EXPECT_TRUE(names_in(store().layout().snapshots()).empty());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <map>
@@ -16,6 +17,7 @@
 #include "store/recover.h"
 #include "store/store.h"
 #include "tests/suite/snapshotter_suite.h"
+#include "tests/support/code_of.h"
 #include "tests/support/layer_tar.h"
 #include "tests/support/tree.h"
 
@@ -135,18 +137,15 @@ class Local : public testing::Test {
     return is_mount_point_at(open_root(store().lowers().directory()).get(),
                              RelPath::parse(std::to_string(variant.id)));
   }
+  static void expect_success(const std::vector<pid_t>& children) {
+    for (const pid_t child : children) {
+      int status = 1;
+      EXPECT_EQ(::waitpid(child, &status, 0), child);
+      EXPECT_EQ(status, 0);
+    }
+  }
   std::vector<std::string> marks() {
     return list_dir(open_dir_at(store().layout().root(), "opened").get());
-  }
-  template <typename Call>
-  static Code code_of(Call call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    ADD_FAILURE() << "no error";
-    return Code::io;
   }
 
   Scratch scratch_;

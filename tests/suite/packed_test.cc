@@ -15,12 +15,14 @@
 #include "mount/erofs.h"
 #include "mount/mount.h"
 #include "mount/overlay.h"
+#include "tests/support/code_of.h"
 #include "tests/support/layer_tar.h"
 #include "tests/support/tree.h"
 
 namespace veneer {
 namespace {
 
+using test::code_of;
 using test::LayerTar;
 using Lines = std::vector<std::string>;
 
@@ -108,16 +110,6 @@ std::string tar_of(const View& now, const View& before) {
   StringSink sink;
   write_diff(now, before, {}, sink);
   return sink.text();
-}
-
-Code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  ADD_FAILURE() << "accepted";
-  return Code::io;
 }
 
 // The mark for user namespaces is there for the container to see, and stays on what it copies up.

@@ -16,6 +16,7 @@
 #include "store/store.h"
 #include "tests/suite/rpc_served.h"
 #include "tests/suite/snapshotter_suite.h"
+#include "tests/support/code_of.h"
 #include "tests/support/layer_tar.h"
 #include "tests/support/tree.h"
 
@@ -23,6 +24,7 @@ namespace veneer {
 namespace {
 
 using grpc::StatusCode;
+using test::code_of;
 using test::LayerTar;
 using test::RemoteSnapshotter;
 using test::Scratch;
@@ -117,16 +119,6 @@ class Rpc : public testing::Test {
     request.set_key(key);
     snapshots_v1::StatSnapshotResponse response;
     return remote.stub().Stat(&context, request, &response);
-  }
-  template <typename Call>
-  static Code code_of(Call call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    ADD_FAILURE() << "no error";
-    return Code::io;
   }
   // The file of a socket that nobody listens on, as SIGKILL leaves it.
   void leave_socket() const {

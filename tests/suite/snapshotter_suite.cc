@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "mount/overlay.h"
+#include "tests/support/code_of.h"
 #include "tests/support/tree.h"
 
 namespace veneer::test {
@@ -114,16 +115,6 @@ class SnapshotterTest : public testing::Test {
     return found;
   }
   template <typename Call>
-  static Code code_of(Call call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    ADD_FAILURE() << "no error";
-    return Code::io;
-  }
-  template <typename Call>
   static int errno_of(Call call) {
     try {
       call();
@@ -185,7 +176,7 @@ void a_life(SnapshotterTest& t) {
   EXPECT_EQ(one.created, one.updated);
   EXPECT_GE(one.created, before);
   EXPECT_LE(one.created, now());
-  EXPECT_EQ(t.code_of([&] { t.snapshots->stat("key"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.snapshots->stat("key"); }), Code::not_found);
 
   t.layer("two", "one", [](int dir) {
     EXPECT_EQ(names_of(dir), "d d/g f");
@@ -213,7 +204,7 @@ void stat_tells_of_each_kind(SnapshotterTest& t) {
   EXPECT_EQ(view.kind, Kind::view);
   EXPECT_EQ(view.labels, (Labels{{"l", "view"}}));
   EXPECT_EQ(t.snapshots->stat("base").kind, Kind::committed);
-  EXPECT_EQ(t.code_of([&] { t.snapshots->stat("none"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.snapshots->stat("none"); }), Code::not_found);
 }
 
 void parents_make_a_chain(SnapshotterTest& t) {
@@ -232,7 +223,7 @@ void prepare_and_view_refuse(SnapshotterTest& t) {
   for (const bool is_view : {false, true}) {
     const auto make = [&](const std::string& key, const std::string& parent,
                           const Labels& labels = {}) {
-      return t.code_of([&] {
+      return code_of([&] {
         if (is_view)
           t.snapshots->view(key, parent, labels);
         else
@@ -247,7 +238,7 @@ void prepare_and_view_refuse(SnapshotterTest& t) {
     EXPECT_EQ(make(std::string(limits::kSnapshotKeyBytes + 1, 'k'), ""), Code::invalid_argument);
     EXPECT_EQ(make("new", "", {{"label", std::string(limits::kLabelBytes - 4, 'v')}}),
               Code::invalid_argument);
-    EXPECT_EQ(t.code_of([&] { t.snapshots->stat("new"); }), Code::not_found);
+    EXPECT_EQ(code_of([&] { t.snapshots->stat("new"); }), Code::not_found);
   }
   const std::string longest(limits::kSnapshotKeyBytes, 'k');
   t.snapshots->prepare(longest, "", {{"label", std::string(limits::kLabelBytes - 5, 'v')}});
@@ -256,8 +247,8 @@ void prepare_and_view_refuse(SnapshotterTest& t) {
 
 void mounts_refuse(SnapshotterTest& t) {
   t.layer("base", "", [](int) {});
-  EXPECT_EQ(t.code_of([&] { t.snapshots->mounts("base"); }), Code::failed_precondition);
-  EXPECT_EQ(t.code_of([&] { t.snapshots->mounts("none"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.snapshots->mounts("base"); }), Code::failed_precondition);
+  EXPECT_EQ(code_of([&] { t.snapshots->mounts("none"); }), Code::not_found);
 }
 
 void commit_refuses(SnapshotterTest& t) {
@@ -268,7 +259,7 @@ void commit_refuses(SnapshotterTest& t) {
   t.snapshots->view("view", "base", {});
   const auto commit = [&](const std::string& name, const std::string& key,
                           const std::string& parent = "") {
-    return t.code_of([&] { t.snapshots->commit(name, key, {.labels = {}, .parent = parent}); });
+    return code_of([&] { t.snapshots->commit(name, key, {.labels = {}, .parent = parent}); });
   };
   EXPECT_EQ(commit("new", "none"), Code::not_found);
   EXPECT_EQ(commit("base", "active"), Code::already_exists);
@@ -291,7 +282,7 @@ void commit_can_name_the_parent(SnapshotterTest& t) {
   t.layer("top", "", [](int dir) { put(dir, "top"); }, {.labels = {{"l", "1"}}, .parent = "base"});
   EXPECT_EQ(t.snapshots->stat("top").parent, "base");
   EXPECT_EQ(t.names("top"), "base top");
-  EXPECT_EQ(t.code_of([&] { t.snapshots->remove("base"); }), Code::failed_precondition);
+  EXPECT_EQ(code_of([&] { t.snapshots->remove("base"); }), Code::failed_precondition);
 }
 
 void update_changes_labels_only(SnapshotterTest& t) {
@@ -322,11 +313,11 @@ void update_changes_labels_only(SnapshotterTest& t) {
   SnapshotInfo info;
   info.name = "key";
   for (const char* const field : {"name", "parent", "kind", "created", "labelsx", ""})
-    EXPECT_EQ(t.code_of([&] { t.snapshots->update(info, {field}); }), Code::invalid_argument);
+    EXPECT_EQ(code_of([&] { t.snapshots->update(info, {field}); }), Code::invalid_argument);
   info.labels["k"] = std::string(limits::kLabelBytes, 'v');
-  EXPECT_EQ(t.code_of([&] { t.snapshots->update(info, {}); }), Code::invalid_argument);
+  EXPECT_EQ(code_of([&] { t.snapshots->update(info, {}); }), Code::invalid_argument);
   info.name = "none";
-  EXPECT_EQ(t.code_of([&] { t.snapshots->update(info, {"labels"}); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.snapshots->update(info, {"labels"}); }), Code::not_found);
   EXPECT_EQ(t.snapshots->stat("key").labels, Labels());
   // Committed ones too.
   t.snapshots->commit("name", "key", {});
@@ -341,7 +332,7 @@ void remove_goes_from_the_top(SnapshotterTest& t) {
   t.snapshots->prepare("active", "2", {});
   t.snapshots->view("view", "2", {});
   for (const char* const name : {"1", "2"}) {
-    EXPECT_EQ(t.code_of([&] { t.snapshots->remove(name); }), Code::failed_precondition);
+    EXPECT_EQ(code_of([&] { t.snapshots->remove(name); }), Code::failed_precondition);
     EXPECT_EQ(t.snapshots->stat(name).name, name);
   }
   try {
@@ -349,10 +340,10 @@ void remove_goes_from_the_top(SnapshotterTest& t) {
   } catch (const Error& error) {
     EXPECT_TRUE(error.message().contains("remove"));  // what containerd's own test looks for
   }
-  EXPECT_EQ(t.code_of([&] { t.snapshots->remove("none"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.snapshots->remove("none"); }), Code::not_found);
   for (const char* const name : {"active", "view", "2", "1"}) {
     t.snapshots->remove(name);
-    EXPECT_EQ(t.code_of([&] { t.snapshots->remove(name); }), Code::not_found);
+    EXPECT_EQ(code_of([&] { t.snapshots->remove(name); }), Code::not_found);
   }
   t.snapshots->prepare("1", "", {});  // free again
 }
@@ -362,7 +353,7 @@ void an_intermediate_snapshot_can_go(SnapshotterTest& t) {
   t.snapshots->prepare("middle", "base", {});
   t.snapshots->commit("committed middle", "middle", {});
   t.snapshots->prepare("top", "committed middle", {});
-  EXPECT_EQ(t.code_of([&] { t.snapshots->remove("committed middle"); }), Code::failed_precondition);
+  EXPECT_EQ(code_of([&] { t.snapshots->remove("committed middle"); }), Code::failed_precondition);
   t.snapshots->remove("top");
   t.snapshots->remove("committed middle");
   EXPECT_EQ(t.names("base"), "base");
@@ -384,7 +375,7 @@ void walk_takes_filters(SnapshotterTest& t) {
   EXPECT_EQ(t.walked({"parent==c1"}), (Names{"a1", "c2"}));
   EXPECT_EQ(t.walked({"parent==\"\""}), (Names{"c1"}));
   EXPECT_EQ(t.walked({"kind==none"}), Names());
-  EXPECT_EQ(t.code_of([&] { t.walked({"kind="}); }), Code::invalid_argument);
+  EXPECT_EQ(code_of([&] { t.walked({"kind="}); }), Code::invalid_argument);
 }
 
 void a_walk_can_ask_on(SnapshotterTest& t) {
@@ -432,7 +423,7 @@ void usage_is_of_one_snapshot_alone(SnapshotterTest& t) {
   EXPECT_EQ(t.snapshots->usage("base"), base);
   t.snapshots->view("view", "top", {});
   EXPECT_LT(t.snapshots->usage("view").size_bytes, 65536u);
-  EXPECT_EQ(t.code_of([&] { t.snapshots->usage("none"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.snapshots->usage("none"); }), Code::not_found);
 }
 
 void what_is_closed_is_found_again(SnapshotterTest& t) {
@@ -638,7 +629,7 @@ void a_mounted_snapshot_can_be_removed(SnapshotterTest& t) {
   put(mount.dir(), "g", "open");
   const UniqueFd file = open_at(mount.dir(), "g", O_RDONLY);
   t.snapshots->remove("a");
-  EXPECT_EQ(t.code_of([&] { t.snapshots->mounts("a"); }), Code::not_found);
+  EXPECT_EQ(code_of([&] { t.snapshots->mounts("a"); }), Code::not_found);
   std::array<std::byte, 4> buffer;
   EXPECT_EQ(read_some(file.get(), buffer), 4u);
 }
@@ -710,7 +701,7 @@ void two_snapshotters(SnapshotterTest& t) {
   EXPECT_EQ(other->stat("base").name, "base");
   const auto mounts = other->prepare("theirs", "base", {});
   EXPECT_EQ(t.snapshots->mounts("theirs"), mounts);
-  EXPECT_EQ(t.code_of([&] { t.snapshots->prepare("theirs", "", {}); }), Code::already_exists);
+  EXPECT_EQ(code_of([&] { t.snapshots->prepare("theirs", "", {}); }), Code::already_exists);
   std::thread thread([&] { live_and_die(*other, "theirs"); });
   live_and_die(*t.snapshots, "ours");
   thread.join();

@@ -9,12 +9,14 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "tests/suite/local_snapshotter.h"
+#include "tests/support/code_of.h"
 
 namespace veneer {
 namespace {
 
 using test::base_layer;
 using test::ClientMount;
+using test::code_of;
 using test::kSpace;
 using test::LayerTar;
 using test::Local;
@@ -172,11 +174,7 @@ TEST_F(Local, OneLayerIsMountedOnceHoweverManyAsk) {
       ::_exit(1);
     }
   }
-  for (const pid_t child : children) {
-    int status = 1;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0);
-  }
+  expect_success(children);
   reopen();
   ASSERT_TRUE(is_mounted(variant));
   const UniqueFd run = open_root(store().lowers().directory());
