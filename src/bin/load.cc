@@ -5,8 +5,7 @@
 
 #include "base/error.h"
 #include "stream/compress.h"
-#include "stream/prefetch.h"
-#include "stream/verify_beside.h"
+#include "stream/verified_prefetch.h"
 
 namespace veneer {
 
@@ -57,11 +56,10 @@ class ChainLoader {
     const ImageLayer& layer = image_.manifest().layers[index];
     const std::unique_ptr<Source> stored = image_.open_layer(index);
     CountingSource counted(*stored, [&](size_t bytes) { progress_.add(index, bytes); });
-    std::optional<VerifyingBesideSource> blob;
+    std::optional<VerifiedPrefetchSource> blob;
     if (layer.blob_digest) blob.emplace(counted, *layer.blob_digest, "blob", layer.blob_size);
     DecompressingSource plain(blob ? static_cast<Source&>(*blob) : counted);
-    PrefetchSource ahead(plain, kChunksAhead);
-    VerifyingBesideSource tar(ahead, layer.diff_id, "uncompressed");
+    VerifiedPrefetchSource tar(plain, layer.diff_id, "uncompressed", {}, kChunksAhead);
     const std::string parent = index == 0 ? "" : loaded_[index - 1].id;
     return driver_.make_layer(loaded_[index].id, parent, below_.get(), tar);
   }

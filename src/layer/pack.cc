@@ -2,8 +2,6 @@
 
 #include <sys/sysmacros.h>
 
-#include <exception>
-#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -23,6 +21,7 @@ constexpr const char* kOpaqueNames[] = {"trusted.overlay.opaque", "user.overlay.
 // Makes overlayfs look for whiteouts when it lists a directory that only one layer has; without it
 // they show as devices (fs/overlayfs/readdir.c, ovl_dir_is_real and its users).
 constexpr const char* kOriginNames[] = {"trusted.overlay.origin", "user.overlay.origin"};
+constexpr size_t kChunksPerWrite = 4;
 
 class IndexBuilder final : public TreeWriter {
  public:
@@ -118,49 +117,6 @@ void read_exactly(int fd, uint64_t offset, std::span<std::byte> buffer) {
   }
 }
 
-// Writes what a reader of `from` gets to the layer's tar, on a thread of its own.
-class TarWriter {
- public:
-  static constexpr size_t kChunksAtOnce = 4;
-
-  TarWriter(Prefetch& from, size_t reader, int tar)
-      : from_(from), reader_(reader), tar_(tar), thread_([this] { run(); }) {}
-  TarWriter(const TarWriter&) = delete;
-  TarWriter& operator=(const TarWriter&) = delete;
-  ~TarWriter() {
-    if (!thread_.joinable()) return;
-    from_.abandon(std::make_exception_ptr(Error(Code::unavailable, "abandoned")));
-    thread_.join();
-  }
-
-  // Returns the checksum of all that was written.
-  uint64_t finish() {
-    thread_.join();
-    if (error_) std::rethrow_exception(error_);
-    return checksum_;
-  }
-
- private:
-  void run() noexcept {
-    try {
-      PrefetchReader source(from_, reader_);
-      Crc64Source summed(source);
-      write_large_file(summed, tar_);
-      checksum_ = summed.value();
-    } catch (...) {
-      error_ = std::current_exception();
-      from_.abandon(error_);
-    }
-  }
-
-  Prefetch& from_;
-  const size_t reader_;
-  const int tar_;
-  uint64_t checksum_ = 0;
-  std::exception_ptr error_;
-  std::thread thread_;  // the last member: it starts when all others are there
-};
-
 }  // namespace
 
 bool read_layer_tree(Source& from, LayerTree& tree) {
@@ -179,12 +135,17 @@ bool read_layer_tree(Source& from, LayerTree& tree) {
 }
 
 LayerTarInfo store_layer_tar(Source& from, int tar, LayerTree& tree) {
-  Prefetch ahead(from, {{.chunks_at_once = 1}, {.chunks_at_once = TarWriter::kChunksAtOnce}});
-  TarWriter writer(ahead, 1, tar);
+  Prefetch ahead(from, {{}, {.chunks_at_once = kChunksPerWrite}});
+  uint64_t checksum = 0;
+  PrefetchThread writer(ahead, 1, [&](Source& source) {
+    Crc64Source summed(source);
+    write_large_file(summed, tar);
+    checksum = summed.value();
+  });
   PrefetchReader source(ahead, 0);
   HashingSource hashed(source);
   const bool has_end_marker = read_layer_tree(hashed, tree);
-  const uint64_t checksum = writer.finish();
+  writer.finish();
   return {.diff_id = hashed.digest(),
           .size_bytes = hashed.count(),
           .checksum = checksum,

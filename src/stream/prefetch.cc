@@ -183,4 +183,28 @@ void Prefetch::abandon(std::exception_ptr why) {
   ring_->abandon(std::move(why));
 }
 
+PrefetchThread::PrefetchThread(Prefetch& from, size_t reader, std::function<void(Source&)> read)
+    : from_(from), reader_(reader), read_(std::move(read)), thread_([this] { run(); }) {}
+
+PrefetchThread::~PrefetchThread() {
+  if (!thread_.joinable()) return;
+  from_.abandon(std::make_exception_ptr(Error(Code::unavailable, "abandoned")));
+  thread_.join();
+}
+
+void PrefetchThread::finish() {
+  if (thread_.joinable()) thread_.join();
+  if (error_) std::rethrow_exception(error_);
+}
+
+void PrefetchThread::run() noexcept {
+  try {
+    PrefetchReader source(from_, reader_);
+    read_(source);
+  } catch (...) {
+    error_ = std::current_exception();
+    from_.abandon(error_);
+  }
+}
+
 }  // namespace veneer

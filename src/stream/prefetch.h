@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <initializer_list>
 #include <memory>
+#include <thread>
 
 #include "stream/stream.h"
 
@@ -52,6 +54,29 @@ class PrefetchReader : public Source {
  private:
   Prefetch& from_;
   size_t reader_;
+};
+
+// One of the readers, run by `read` on a thread of its own. When that throws, the others' next()
+// does, too.
+class PrefetchThread {
+ public:
+  PrefetchThread(Prefetch& from, size_t reader, std::function<void(Source&)> read);
+  PrefetchThread(const PrefetchThread&) = delete;
+  PrefetchThread& operator=(const PrefetchThread&) = delete;
+  // Abandons the Prefetch, unless all is finished.
+  ~PrefetchThread();
+
+  // Waits for the end of `read`, and throws what it threw.
+  void finish();
+
+ private:
+  void run() noexcept;
+
+  Prefetch& from_;
+  const size_t reader_;
+  const std::function<void(Source&)> read_;
+  std::exception_ptr error_;
+  std::thread thread_;  // the last member: it starts when all others are there
 };
 
 // The only reader.
