@@ -376,6 +376,33 @@ void chmod_fd(int fd, mode_t mode) {
   check(guarded("fchmod", [&] { return ::fchmod(fd, mode); }), "chmod");
 }
 
+namespace {
+
+bool has_owner(const struct stat& st, uid_t uid, gid_t gid) {
+  return st.st_uid == uid && st.st_gid == gid;
+}
+
+// chown(2) clears set-id bits.
+mode_t mode_after_chown(const struct stat& st, bool is_chowned) {
+  return st.st_mode & (is_chowned ? 0777 : 07777);
+}
+
+}  // namespace
+
+void set_owner_and_mode_at(int dir, PathView path, uid_t uid, gid_t gid, mode_t mode) {
+  const struct stat st = stat_at(dir, path);
+  const bool is_right = has_owner(st, uid, gid);
+  if (!is_right) chown_at(dir, path, uid, gid);
+  if (!S_ISLNK(st.st_mode) && mode_after_chown(st, !is_right) != mode) chmod_at(dir, path, mode);
+}
+
+void set_owner_and_mode_fd(int fd, uid_t uid, gid_t gid, mode_t mode) {
+  const struct stat st = stat_fd(fd);
+  const bool is_right = has_owner(st, uid, gid);
+  if (!is_right) chown_fd(fd, uid, gid);
+  if (mode_after_chown(st, !is_right) != mode) chmod_fd(fd, mode);
+}
+
 void set_times_at(int dir, PathView path, const timespec& access, const timespec& modify) {
   const std::array<timespec, 2> times{access, modify};
   check(guarded("utimensat",

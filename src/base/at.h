@@ -110,6 +110,10 @@ void chown_fd(int fd, uid_t uid, gid_t gid);
 // Refuses symbolic links (they have no mode), as the kernel does for AT_SYMLINK_NOFOLLOW.
 void chmod_at(int dir, PathView path, mode_t mode);
 void chmod_fd(int fd, mode_t mode);
+// Both change only what is not yet so: most of what is made is root's, and has no special bits. The
+// mode of a symbolic link is left alone.
+void set_owner_and_mode_at(int dir, PathView path, uid_t uid, gid_t gid, mode_t mode);
+void set_owner_and_mode_fd(int fd, uid_t uid, gid_t gid, mode_t mode);
 void set_times_at(int dir, PathView path, const timespec& access, const timespec& modify);
 void set_times_fd(int fd, const timespec& access, const timespec& modify);
 

@@ -96,14 +96,15 @@ class Applier {
     if (name.kind == TarNameKind::opaque) return make_opaque();
 
     open_parent_for_making();
+    place_ = child_path(path_.name());
+    const bool is_made = made_.mark(place_, Mark::explicit_) != Mark::none;
     if (entry.type == EntryType::directory) {
-      make_directory(entry);
+      make_directory(entry, is_made);
     } else if (entry.type == EntryType::hard_link) {
       make_hard_link(entry);
     } else {
-      make_other(entry);
+      make_other(entry, is_made);
     }
-    made_.mark(child_path(path_.name()), Mark::explicit_);
   }
 
   void apply_to_root(const tar::Entry& entry) {
@@ -116,30 +117,28 @@ class Applier {
 
   // --- making ---
 
-  // What is at the entry's name. A directory that this layer made holds only what it made: most
-  // names need no system call. What the layer made may still be with the writer.
-  std::optional<struct stat> find_existing(PathView leaf) {
-    if (made_.find(child_path(path_.name())) == Mark::none) {
-      if (parent().is_new) return std::nullopt;
-    } else {
-      finish_writing();
-    }
+  // What is at the entry's name, which this layer has made or not. A directory that it made holds
+  // only what it made: most names need no system call. What the layer made may still be with the
+  // writer.
+  std::optional<struct stat> find_existing(PathView leaf, bool is_made) {
+    if (!is_made && parent().is_new) return std::nullopt;
+    if (is_made) finish_writing();
     return maybe_stat_at(parent_dir(), leaf);
   }
 
-  void make_directory(const tar::Entry& entry) {
+  void make_directory(const tar::Entry& entry, bool is_made) {
     const int dir = parent_dir();
     const PathView leaf = path_.leaf();
-    const std::optional<struct stat> existing = find_existing(leaf);
+    const std::optional<struct stat> existing = find_existing(leaf, is_made);
     if (existing && S_ISDIR(existing->st_mode)) {
       clear_xattrs(dir, leaf);
     } else {
       if (existing) remove(dir, leaf, *existing);
-      make_dir_at(dir, leaf, 0700);
+      make_dir_at(dir, leaf, entry.mode & 0777);
       drop_inherited_acls(leaf);
-      new_directories_.mark(child_path(path_.name()), Mark::explicit_);
+      new_directories_.mark(place_, Mark::explicit_);
     }
-    set_attributes(dir, leaf, child_path(path_.name()), entry);
+    set_attributes(dir, leaf, place_, entry);
   }
 
   void make_hard_link(const tar::Entry& entry) {
@@ -157,8 +156,7 @@ class Applier {
     const PathView leaf = path_.leaf();
     if (const auto existing = maybe_stat_at(parent_dir(), leaf)) {
       if (existing->st_ino == st->st_ino && existing->st_dev == st->st_dev) return;
-      if (S_ISDIR(existing->st_mode) &&
-          (path_in_root(dir->get()) + '/').starts_with(child_path(path_.name()) + '/'))
+      if (S_ISDIR(existing->st_mode) && (path_in_root(dir->get()) + '/').starts_with(place_ + '/'))
         fail(Code::corrupt, "a hard link to \"{}\", in the place of a directory that holds it",
              entry.link_target);
       remove(parent_dir(), leaf, *existing);
@@ -166,10 +164,10 @@ class Applier {
     link_at(dir->get(), target_.leaf(), parent_dir(), leaf);
   }
 
-  void make_other(const tar::Entry& entry) {
+  void make_other(const tar::Entry& entry, bool is_made) {
     const int dir = parent_dir();
     const PathView leaf = path_.leaf();
-    if (const auto existing = find_existing(leaf)) remove(dir, leaf, *existing);
+    if (const auto existing = find_existing(leaf, is_made)) remove(dir, leaf, *existing);
     if (entry.type == EntryType::file) return make_file(entry);
     if (entry.type == EntryType::symlink) {
       make_symlink_at(entry.link_target, dir, leaf);
@@ -251,9 +249,13 @@ class Applier {
   // their times at the end; `dir_path` is theirs.
   void set_attributes(int dir, PathView leaf, const std::string& dir_path,
                       const tar::Entry& entry) {
-    chown_to(dir, leaf, entry.uid, entry.gid);
-    set_xattrs(dir, leaf, entry);
-    if (entry.type != EntryType::symlink) chmod_at(dir, leaf, entry.mode);
+    const uint32_t uid = options_.id_maps.uids.to_host(entry.uid);
+    const uint32_t gid = options_.id_maps.gids.to_host(entry.gid);
+    if (!entry.xattrs.empty()) {
+      chown_at(dir, leaf, uid, gid);
+      set_xattrs(dir, leaf, entry);
+    }
+    set_owner_and_mode_at(dir, leaf, uid, gid, entry.mode);
     const timespec time = to_timespec(entry.modified);
     if (entry.type == EntryType::directory) {
       directory_times_.insert_or_assign(dir_path, time);
@@ -280,10 +282,6 @@ class Applier {
   static void clear_xattrs(int dir, PathView leaf) {
     for (const Xattr& xattr : read_xattrs_at(dir, leaf))
       if (is_layer_xattr(xattr.name)) remove_xattr_at(dir, leaf, xattr.name.c_str());
-  }
-
-  void chown_to(int dir, PathView leaf, uint32_t uid, uint32_t gid) {
-    chown_at(dir, leaf, options_.id_maps.uids.to_host(uid), options_.id_maps.gids.to_host(gid));
   }
 
   // A default ACL of the directory (acl(5)) becomes the access ACL of what is made in it, and the
@@ -438,8 +436,8 @@ class Applier {
 
   void reset_implied(int dir, PathView leaf, const std::string& path) {
     clear_xattrs(dir, leaf);
-    chown_to(dir, leaf, 0, 0);
-    chmod_at(dir, leaf, kImpliedMode);
+    set_owner_and_mode_at(dir, leaf, options_.id_maps.uids.to_host(0),
+                          options_.id_maps.gids.to_host(0), kImpliedMode);
     directory_times_.insert_or_assign(path, kEpoch);
   }
 
@@ -494,6 +492,7 @@ class Applier {
   const ApplyOptions& options_;
 
   RelPath path_;                   // of the entry at hand
+  std::string place_;              // where it is made: without links, relative to the root
   RelPath parent_name_;            // scratch
   RelPath target_;                 // of a hard link
   std::vector<Parent> parents_;    // open ones, each below the one before; the last is in use

@@ -155,7 +155,7 @@ class TreeCopier {
     if (S_ISDIR(st.st_mode)) {
       if (st.st_dev != device_)
         fail(Code::failed_precondition, "{} is a mount point", to_path_.str());
-      make_dir_at(to, name, 0700);
+      make_dir_at(to, name, st.st_mode & 0777);
       return true;
     }
     if (mode_ == CopyMode::link) {
@@ -201,10 +201,10 @@ class TreeCopier {
   // changes the times.
   static void copy_attributes(int from, PathView from_name, int to, PathView to_name,
                               const struct stat& st) {
-    chown_at(to, to_name, st.st_uid, st.st_gid);
-    for (const Xattr& xattr : read_xattrs_at(from, from_name))
-      set_xattr_at(to, to_name, xattr.name.c_str(), xattr.value);
-    if (!S_ISLNK(st.st_mode)) chmod_at(to, to_name, st.st_mode & 07777);
+    const std::vector<Xattr> xattrs = read_xattrs_at(from, from_name);
+    if (!xattrs.empty()) chown_at(to, to_name, st.st_uid, st.st_gid);
+    for (const Xattr& xattr : xattrs) set_xattr_at(to, to_name, xattr.name.c_str(), xattr.value);
+    set_owner_and_mode_at(to, to_name, st.st_uid, st.st_gid, st.st_mode & 07777);
     set_times_at(to, to_name, st.st_atim, st.st_mtim);
   }
 

@@ -83,15 +83,8 @@ class Batch {
 
 }  // namespace
 
-void set_owner_and_mode(int fd, uid_t uid, gid_t gid, mode_t mode) {
-  const struct stat st = stat_fd(fd);
-  // In the order that loses nothing: chown clears set-id bits.
-  if (st.st_uid != uid || st.st_gid != gid) chown_fd(fd, uid, gid);
-  if ((st.st_mode & 07777) != mode) chmod_fd(fd, mode);
-}
-
 void set_file_attributes(int fd, const FileAttributes& attributes) {
-  set_owner_and_mode(fd, attributes.uid, attributes.gid, attributes.mode);
+  set_owner_and_mode_fd(fd, attributes.uid, attributes.gid, attributes.mode);
   set_times_fd(fd, attributes.modified, attributes.modified);
 }
 

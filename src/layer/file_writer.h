@@ -19,8 +19,6 @@ struct FileAttributes {
   timespec modified{};
 };
 
-// Both change only what is not yet so: most files are root's and have no special bits.
-void set_owner_and_mode(int fd, uid_t uid, gid_t gid, mode_t mode);
 void set_file_attributes(int fd, const FileAttributes& attributes);
 
 // Makes files of names that are free, and gives them their bodies and attributes. The caller waits

@@ -5,9 +5,12 @@
 // own.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+#include <absl/hash/hash.h>
+#include <absl/strings/string_view.h>
+
 #include <memory_resource>
 #include <string_view>
-#include <unordered_map>
 
 namespace veneer {
 
@@ -16,16 +19,23 @@ class MadeNames {
   enum class Mark { none, implied, explicit_ };
 
   // `path` without symbolic links, relative to the root. An implied mark does not replace an
-  // explicit one.
-  void mark(std::string_view path, Mark mark);
+  // explicit one. Returns the mark that it had.
+  Mark mark(std::string_view path, Mark mark);
   // Marks the directories above `path` as implied.
   void mark_parents(std::string_view path);
   Mark find(std::string_view path) const;
 
  private:
+  struct Hash {
+    size_t operator()(std::string_view path) const {
+      // Names are hostile: it has a seed, but for std's view, to which Debian's Abseil gives none.
+      return absl::HashOf(absl::string_view(path.data(), path.size()));
+    }
+  };
+
   // Names live as long as the layer is applied: one arena, no freeing.
   std::pmr::monotonic_buffer_resource arena_{64 * 1024};
-  std::pmr::unordered_map<std::string_view, Mark> marks_{&arena_};
+  absl::flat_hash_map<std::string_view, Mark, Hash> marks_;
 };
 
 }  // namespace veneer

@@ -53,7 +53,7 @@ SnapshotRecord require_parent(Meta::Transaction& transaction, std::string_view s
 void copy_root(const std::string& from, int to) {
   const UniqueFd lower = open_root(from);
   const struct stat st = stat_fd(lower.get());
-  set_owner_and_mode(to, st.st_uid, st.st_gid, st.st_mode & 07777U);
+  set_owner_and_mode_fd(to, st.st_uid, st.st_gid, st.st_mode & 07777U);
   for (const Xattr& xattr : read_xattrs_at(lower.get(), "."))
     if (std::ranges::none_of(
             kLocalXattrs, [&](std::string_view prefix) { return xattr.name.starts_with(prefix); }))

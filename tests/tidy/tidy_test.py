@@ -28,7 +28,7 @@ MAY_INCLUDE = {
 # Third-party headers, and the only files that may include them (a regular expression each).
 HOMES = [
     (r"absl/synchronization/", r"src/rpc/server"),
-    (r"absl/(?!synchronization/)", r"src/layer/tree"),
+    (r"absl/(?!synchronization/)", r"src/layer/(tree|made_names)"),
     (r"fmt/", r""),
     (r"openssl/", r"src/base/digest"),
     (r"isa-l/crc64\.h$", r"src/stream/checksum"),
