@@ -13,11 +13,11 @@
 namespace veneer {
 namespace {
 
-constexpr const char* kGroup = "Containers";
+constexpr const char* kContainerGroup = "Containers";
 
 // What the command line said, and what it is said to.
-struct Request {
-  explicit Request(Context& from) : context(from) {}
+struct ContainerRequest {
+  explicit ContainerRequest(Context& from) : context(from) {}
 
   Context& context;
   std::string image;
@@ -30,7 +30,7 @@ struct Request {
 
 // --- create, ps, rm ---
 
-int create(const Request& request) {
+int create_container(const ContainerRequest& request) {
   LocalStore local(request.context);
   const ContainerInfo container = local.library.create(request.image, request.name);
   if (!request.context.json) {
@@ -63,7 +63,7 @@ int list_containers(const Context& context) {
   return kDone;
 }
 
-int remove(const Request& request) {
+int remove(const ContainerRequest& request) {
   const Context& context = request.context;
   return remove_each(context, request.references,
                      [&](Library& library, JsonOut& json, const std::string& reference) {
@@ -96,7 +96,7 @@ int list_mounted(const Context& context) {
   return kDone;
 }
 
-int mount(const Request& request) {
+int mount(const ContainerRequest& request) {
   const Context& context = request.context;
   if (request.references.empty()) return list_mounted(context);
   LocalStore local(context);
@@ -112,7 +112,7 @@ int mount(const Request& request) {
   return status;
 }
 
-int unmount(const Request& request) {
+int unmount(const ContainerRequest& request) {
   return remove_each(request.context, request.references,
                      [](Library& library, JsonOut& json, const std::string& reference) {
                        if (!library.unmount(reference))
@@ -122,17 +122,17 @@ int unmount(const Request& request) {
                      });
 }
 
-void add_mounts(CLI::App& app, Context& context, const std::shared_ptr<Request>& request) {
+void add_mounts(CLI::App& app, Context& context, const std::shared_ptr<ContainerRequest>& request) {
   CLI::App& command = add_verb(
       app, context,
       {"mount", "Mount containers or, read-only, images, and print the paths",
        "cd \"$(veneer mount box)\"\n  veneer mount\n\nWithout names it lists what is mounted."},
       [request] { return mount(*request); });
-  command.group(kGroup);
+  command.group(kContainerGroup);
   command.add_option("NAME", request->references, "Containers or images")->option_text("...");
   CLI::App& umount = add_verb(app, context, {"umount", "Undo mounts", "veneer umount box"},
                               [request] { return unmount(*request); });
-  umount.group(kGroup)->alias("unmount");
+  umount.group(kContainerGroup)->alias("unmount");
   umount.add_option("NAME", request->references, "Containers or images")
       ->required()
       ->option_text("...");
@@ -140,7 +140,7 @@ void add_mounts(CLI::App& app, Context& context, const std::shared_ptr<Request>&
 
 // --- diff, commit ---
 
-int diff(const Request& request) {
+int diff(const ContainerRequest& request) {
   if (request.is_tar) refuse_terminal("the tar");
   LocalStore local(request.context);
   if (!request.is_tar)
@@ -163,7 +163,7 @@ std::optional<int64_t> source_date_epoch() {
   return seconds;
 }
 
-int commit(const Request& request) {
+int commit(const ContainerRequest& request) {
   CommitImageOptions options = request.commit;
   options.epoch = source_date_epoch();
   LocalStore local(request.context);
@@ -177,25 +177,25 @@ int commit(const Request& request) {
   return answer(json);
 }
 
-void add_diff(CLI::App& app, Context& context, const std::shared_ptr<Request>& request) {
+void add_diff(CLI::App& app, Context& context, const std::shared_ptr<ContainerRequest>& request) {
   CLI::App& command = add_verb(app, context,
                                {"diff", "List what a container changed",
                                 "veneer diff box\n  veneer diff box --tar > changes.tar\n\n"
                                 "Each line is A (added), C (changed) or D (deleted) and a path."},
                                [request] { return diff(*request); });
-  command.group(kGroup);
+  command.group(kContainerGroup);
   command.add_option("CONTAINER", request->container, "Name or id")->required()->option_text(" ");
   command.add_flag("--tar", request->is_tar, "Write it to standard output, as a layer tar");
 }
 
-void add_commit(CLI::App& app, Context& context, const std::shared_ptr<Request>& request) {
+void add_commit(CLI::App& app, Context& context, const std::shared_ptr<ContainerRequest>& request) {
   CLI::App& command = add_verb(
       app, context,
       {"commit", "Make an image of a container, print its id",
        "veneer commit box app:v2 --change 'CMD [\"/bin/app\"]' --message 'adds the app'\n\n"
        "With SOURCE_DATE_EPOCH in the environment equal containers give equal images."},
       [request] { return commit(*request); });
-  command.group(kGroup);
+  command.group(kContainerGroup);
   CommitImageOptions& options = request->commit;
   command.add_option("CONTAINER", request->container, "Name or id")->required()->option_text(" ");
   command.add_option("IMAGE", options.name, "Name of the new image; none if left out")
@@ -212,12 +212,12 @@ void add_commit(CLI::App& app, Context& context, const std::shared_ptr<Request>&
   command.add_option("-a,--author", options.author, "Who made it")->option_text("TEXT");
 }
 
-void add_life(CLI::App& app, Context& context, const std::shared_ptr<Request>& request) {
+void add_life(CLI::App& app, Context& context, const std::shared_ptr<ContainerRequest>& request) {
   CLI::App& command = add_verb(
       app, context,
       {"create", "Make a container of an image, print its id", "veneer create debian --name box"},
-      [request] { return create(*request); });
-  command.group(kGroup);
+      [request] { return create_container(*request); });
+  command.group(kContainerGroup);
   command.add_option("IMAGE", request->image, "Name or id of the image")
       ->required()
       ->option_text(" ");
@@ -227,18 +227,18 @@ void add_life(CLI::App& app, Context& context, const std::shared_ptr<Request>& r
       app, context,
       {"ps", "List the containers", "veneer ps\n  veneer rm $(veneer ps -q)\n\nWith -q, ids only."},
       [&context] { return list_containers(context); })
-      .group(kGroup);
+      .group(kContainerGroup);
   CLI::App& rm =
       add_verb(app, context, {"rm", "Unmount and remove containers", "veneer rm box 0c7d92e8f1a4"},
                [request] { return remove(*request); });
-  rm.group(kGroup);
+  rm.group(kContainerGroup);
   rm.add_option("CONTAINER", request->references, "Names or ids")->required()->option_text("...");
 }
 
 }  // namespace
 
 void add_container_commands(CLI::App& app, Context& context) {
-  const auto request = std::make_shared<Request>(context);
+  const auto request = std::make_shared<ContainerRequest>(context);
   add_life(app, context, request);
   add_mounts(app, context, request);
   add_diff(app, context, request);

@@ -13,16 +13,11 @@ namespace veneer {
 
 namespace {
 
-constexpr size_t kPageSnapshots = 1000;
-
 std::vector<SnapshotRecord> list_all_snapshots(Meta::Transaction& transaction) {
   std::vector<SnapshotRecord> all;
-  for (;;) {
-    std::vector<SnapshotRecord> page =
-        transaction.list_snapshots("", all.empty() ? 0 : all.back().id, kPageSnapshots);
-    if (page.empty()) return all;
-    std::ranges::move(page, std::back_inserter(all));
-  }
+  transaction.for_each_snapshot("",
+                                [&](const SnapshotRecord& snapshot) { all.push_back(snapshot); });
+  return all;
 }
 
 // What lies on disk once: a layer, or the directory of a snapshot that was committed in place.

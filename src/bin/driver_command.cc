@@ -20,7 +20,7 @@ namespace veneer {
 namespace {
 
 // What the command line said, and what it is said to.
-struct Request {
+struct DriverRequest {
   Context& context;
   std::string driver{driver_factories().front().name};
   std::string home;
@@ -37,13 +37,13 @@ struct Request {
 };
 
 // The result of verbs that have none but that they are done.
-int done_with(const Request& request) {
+int done_with(const DriverRequest& request) {
   if (!request.context.json) return kDone;
   return answer(JsonOut().begin_object().key("id").string(request.id).end_object());
 }
 
 // A value that scripts read from a line of its own.
-int answer_value(const Request& request, std::string_view key, std::string_view value) {
+int answer_value(const DriverRequest& request, std::string_view key, std::string_view value) {
   if (!request.context.json) {
     print(fmt::format("{}\n", value));
     return kDone;
@@ -53,7 +53,7 @@ int answer_value(const Request& request, std::string_view key, std::string_view 
   return answer(json);
 }
 
-int answer_size(const Request& request, uint64_t size_bytes) {
+int answer_size(const DriverRequest& request, uint64_t size_bytes) {
   if (!request.context.json) {
     print(human_size(size_bytes) + "\n");
     return kDone;
@@ -65,7 +65,7 @@ int answer_size(const Request& request, uint64_t size_bytes) {
 
 // Pairs as a table or as one object.
 template <typename Pairs>
-int answer_pairs(const Request& request, const Pairs& pairs) {
+int answer_pairs(const DriverRequest& request, const Pairs& pairs) {
   Table table;
   JsonOut json;
   json.begin_object();
@@ -92,35 +92,35 @@ std::map<std::string, std::string> to_pairs(const std::vector<std::string>& opti
   return pairs;
 }
 
-CreateOptions create_options(const Request& request) {
+CreateOptions create_options(const DriverRequest& request) {
   return {.mount_label = request.mount_label, .storage_options = to_pairs(request.layer_options)};
 }
 
-int create(const Request& request, Driver& driver) {
+int create(const DriverRequest& request, Driver& driver) {
   driver.create(request.id, request.parent, create_options(request));
   return done_with(request);
 }
 
-int create_read_write(const Request& request, Driver& driver) {
+int create_read_write(const DriverRequest& request, Driver& driver) {
   driver.create_read_write(request.id, request.parent, create_options(request));
   return done_with(request);
 }
 
-int get(const Request& request, Driver& driver) {
+int get(const DriverRequest& request, Driver& driver) {
   return answer_value(request, "path", driver.get(request.id, request.mount_label));
 }
 
-int put(const Request& request, Driver& driver) {
+int put(const DriverRequest& request, Driver& driver) {
   driver.put(request.id);
   return done_with(request);
 }
 
-int remove(const Request& request, Driver& driver) {
+int remove(const DriverRequest& request, Driver& driver) {
   driver.remove(request.id);
   return done_with(request);
 }
 
-int exists(const Request& request, Driver& driver) {
+int exists(const DriverRequest& request, Driver& driver) {
   const bool there = driver.exists(request.id);
   if (request.context.json) {
     JsonOut json;
@@ -130,7 +130,7 @@ int exists(const Request& request, Driver& driver) {
   return there ? kDone : kFailed;
 }
 
-int list(const Request& request, Driver& driver) {
+int list(const DriverRequest& request, Driver& driver) {
   JsonOut json;
   std::string lines;
   json.begin_array();
@@ -144,28 +144,28 @@ int list(const Request& request, Driver& driver) {
   return kDone;
 }
 
-int status(const Request& request, Driver& driver) {
+int status(const DriverRequest& request, Driver& driver) {
   std::vector<std::pair<std::string, std::string>> pairs{{"Driver", std::string(driver.name())}};
   for (auto& pair : driver.status()) pairs.push_back(std::move(pair));
   return answer_pairs(request, pairs);
 }
 
-int metadata(const Request& request, Driver& driver) {
+int metadata(const DriverRequest& request, Driver& driver) {
   return answer_pairs(request, driver.metadata(request.id));
 }
 
-int diff(const Request& request, Driver& driver) {
+int diff(const DriverRequest& request, Driver& driver) {
   refuse_terminal("the tar");
   FdSink to(STDOUT_FILENO);
   driver.diff(request.id, request.parent, to);
   return kDone;
 }
 
-int changes(const Request& request, Driver& driver) {
+int changes(const DriverRequest& request, Driver& driver) {
   return answer_changes(request.context, driver.changes(request.id, request.parent));
 }
 
-int apply(const Request& request, Driver& driver) {
+int apply(const DriverRequest& request, Driver& driver) {
   if (isatty(STDIN_FILENO) != 0) {
     fail(Code::invalid_argument, "standard input is a terminal: give the layer's tar there");
   }
@@ -175,16 +175,16 @@ int apply(const Request& request, Driver& driver) {
   return answer_size(request, driver.apply_diff(request.id, request.parent, tar));
 }
 
-int size(const Request& request, Driver& driver) {
+int size(const DriverRequest& request, Driver& driver) {
   return answer_size(request, driver.diff_size(request.id, request.parent));
 }
 
-int cleanup(const Request&, Driver& driver) {
+int cleanup(const DriverRequest&, Driver& driver) {
   driver.cleanup();
   return kDone;
 }
 
-int load(const Request& request, Driver& driver) {
+int load(const DriverRequest& request, Driver& driver) {
   const std::string path = request.image == "-" ? "/dev/stdin" : request.image;
   const auto image = open_image(path, request.image_options, absolute(request.home));
   Progress progress(progress_fd(request.context), progress_layers(image->manifest()));
@@ -211,15 +211,15 @@ int load(const Request& request, Driver& driver) {
 
 enum class Takes { nothing, id, id_and_parent, image };
 
-struct Verb {
+struct DriverVerb {
   const char* name;
   Takes takes;
-  int (*run)(const Request&, Driver&);
+  int (*run)(const DriverRequest&, Driver&);
   const char* help;
   const char* example;
 };
 
-constexpr Verb kVerbs[] = {
+constexpr DriverVerb kDriverVerbs[] = {
     {"create", Takes::id_and_parent, create, "Make an image layer, for apply to fill",
      "veneer driver create app base"},
     {"create-rw", Takes::id_and_parent, create_read_write, "Make a container's layer",
@@ -252,7 +252,7 @@ constexpr Verb kVerbs[] = {
      "IMAGE is a docker-archive or an OCI layout (a directory or a tar); - is standard input."},
 };
 
-void add_layer_options(CLI::App& command, const Verb& verb, Request& request) {
+void add_layer_options(CLI::App& command, const DriverVerb& verb, DriverRequest& request) {
   if (verb.takes == Takes::id || verb.takes == Takes::id_and_parent) {
     command.add_option("ID", request.id, "Id of the layer")->required()->option_text(" ");
   }
@@ -283,7 +283,7 @@ void add_layer_options(CLI::App& command, const Verb& verb, Request& request) {
   }
 }
 
-void add_driver_options(CLI::App& command, Request& request) {
+void add_driver_options(CLI::App& command, DriverRequest& request) {
   command.add_option("--driver", request.driver, "Which driver; by default " + request.driver)
       ->option_text("NAME");
   command.add_option("--home", request.home, "Directory of the driver; by default ROOT/NAME")
@@ -300,7 +300,7 @@ void add_driver_options(CLI::App& command, Request& request) {
       ->option_text("C:H:SIZE[,...]");
 }
 
-int run_verb(const Verb& verb, Request& request) {
+int run_driver_verb(const DriverVerb& verb, DriverRequest& request) {
   const Context& context = request.context;
   if (request.home.empty()) request.home = context.root + "/" + request.driver;
   DriverOptions options{.home = absolute(request.home),
@@ -319,20 +319,20 @@ int run_verb(const Verb& verb, Request& request) {
 
 void add_driver_command(CLI::App& app, Context& context) {
   // The parser keeps references into the request, the action needs it after the parser is done.
-  const auto request = std::make_shared<Request>(context);
+  const auto request = std::make_shared<DriverRequest>(context);
   CLI::App* group = app.add_subcommand("driver", "The graph drivers' calls");
   group->require_subcommand(1);
   group->fallthrough();
   group->footer("Example:\n  veneer driver --driver overlay --home /var/lib/docker/overlay list");
   add_driver_options(*group, *request);
-  for (const Verb& verb : kVerbs) {
+  for (const DriverVerb& verb : kDriverVerbs) {
     CLI::App* command = group->add_subcommand(verb.name, verb.help);
     command->fallthrough();
     command->footer(fmt::format("Example:\n  {}", verb.example));
     add_layer_options(*command, verb, *request);
     command->callback([&context, request, &verb] {
       context.verb = fmt::format("driver {}", verb.name);
-      context.action = [request, &verb] { return run_verb(verb, *request); };
+      context.action = [request, &verb] { return run_driver_verb(verb, *request); };
     });
   }
 }

@@ -16,12 +16,12 @@
 namespace veneer {
 namespace {
 
-constexpr const char* kGroup = "Images";
+constexpr const char* kImageGroup = "Images";
 constexpr std::string_view kNoName = "<none>";
 
 // What the command line said, and what it is said to.
-struct Request {
-  explicit Request(Context& from) : context(from) {}
+struct ImageRequest {
+  explicit ImageRequest(Context& from) : context(from) {}
 
   Context& context;
   std::string path;
@@ -56,7 +56,7 @@ int answer_loaded(const Context& context, const LoadedImage& loaded) {
   return answer(json.end_array().end_object());
 }
 
-int load(const Request& request) {
+int load(const ImageRequest& request) {
   const Context& context = request.context;
   LocalStore local(context);
   const auto archive = open_image(request.path, request.image_options, local.store.layout().path());
@@ -72,7 +72,7 @@ int load(const Request& request) {
   return answer_loaded(context, loaded);
 }
 
-void add_load(CLI::App& app, Context& context, const std::shared_ptr<Request>& request) {
+void add_load(CLI::App& app, Context& context, const std::shared_ptr<ImageRequest>& request) {
   CLI::App& command =
       add_verb(app, context,
                {"load", "Add an image from a file, print its name and id",
@@ -80,7 +80,7 @@ void add_load(CLI::App& app, Context& context, const std::shared_ptr<Request>& r
                 "PATH is a docker-archive or an OCI layout (a directory or a tar); - is standard "
                 "input."},
                [request] { return load(*request); });
-  command.group(kGroup);
+  command.group(kImageGroup);
   command.add_option("PATH", request->path, "The image file")->required()->option_text(" ");
   command.add_option("--name", request->new_name, "What to call it, in place of the file's names")
       ->option_text("NAME");
@@ -120,7 +120,7 @@ int list_images(const Context& context) {
 
 // --- rmi ---
 
-int remove_images(const Request& request) {
+int remove_images(const ImageRequest& request) {
   const Context& context = request.context;
   return remove_each(context, request.images,
                      [&](Library& library, JsonOut& json, const std::string& reference) {
@@ -145,7 +145,7 @@ int remove_images(const Request& request) {
 
 // --- save ---
 
-SaveOptions save_options(const Request& request) {
+SaveOptions save_options(const ImageRequest& request) {
   SaveOptions options;
   if (request.format == "docker") options.format = SaveOptions::Format::docker;
   if (request.compression == "gzip") options.compression = SaveOptions::Compression::gzip;
@@ -153,7 +153,7 @@ SaveOptions save_options(const Request& request) {
   return options;
 }
 
-int save(const Request& request) {
+int save(const ImageRequest& request) {
   const SaveOptions options = save_options(request);
   if (request.output == "-") {
     refuse_terminal("the image (-o FILE)");
@@ -171,7 +171,7 @@ int save(const Request& request) {
   return answer(json.begin_object().key("file").string(absolute(request.output)).end_object());
 }
 
-void add_save(CLI::App& app, Context& context, const std::shared_ptr<Request>& request) {
+void add_save(CLI::App& app, Context& context, const std::shared_ptr<ImageRequest>& request) {
   CLI::App& command =
       add_verb(app, context,
                {"save", "Write an image to a file, for any tool that reads images",
@@ -179,7 +179,7 @@ void add_save(CLI::App& app, Context& context, const std::shared_ptr<Request>& r
                 "  veneer save debian --format docker | docker load\n\n"
                 "The file appears when it is complete, in place of one that was there."},
                [request] { return save(*request); });
-  command.group(kGroup);
+  command.group(kImageGroup);
   command.add_option("IMAGE", request->image, "Name or id of the image")
       ->required()
       ->option_text(" ");
@@ -194,13 +194,13 @@ void add_save(CLI::App& app, Context& context, const std::shared_ptr<Request>& r
 }  // namespace
 
 void add_image_commands(CLI::App& app, Context& context) {
-  const auto request = std::make_shared<Request>(context);
+  const auto request = std::make_shared<ImageRequest>(context);
   add_load(app, context, request);
   add_verb(app, context,
            {"images", "List the images",
             "veneer images\n  veneer rmi $(veneer images -q)\n\nWith -q, ids only."},
            [&context] { return list_images(context); })
-      .group(kGroup);
+      .group(kImageGroup);
   CLI::App& rmi = add_verb(
       app, context,
       {"rmi", "Remove names of images, and images without one",
@@ -208,7 +208,7 @@ void add_image_commands(CLI::App& app, Context& context) {
        "An image goes with its last name, or at once if it is named by its id. Its layers go\n"
        "with the last image that has them."},
       [request] { return remove_images(*request); });
-  rmi.group(kGroup);
+  rmi.group(kImageGroup);
   rmi.add_option("IMAGE", request->images, "Names or ids")->required()->option_text("...");
   add_save(app, context, request);
 }

@@ -15,8 +15,8 @@
 namespace veneer {
 namespace {
 
-struct Request {
-  explicit Request(Context& from) : context(from) {}
+struct LayerRequest {
+  explicit LayerRequest(Context& from) : context(from) {}
 
   Context& context;
   std::vector<std::string> blobs;  // each followed by the directory it goes to
@@ -27,7 +27,7 @@ struct Request {
   std::string target;
 };
 
-int pack(Request& request) {
+int pack(LayerRequest& request) {
   std::vector<PackJob> jobs;
   for (size_t at = 0; at < request.blobs.size(); at += 2)
     jobs.push_back({.blob = request.blobs[at], .directory = request.blobs[at + 1]});
@@ -56,7 +56,7 @@ int pack(Request& request) {
   return kDone;
 }
 
-int mount(Request& request) {
+int mount(LayerRequest& request) {
   const UniqueFd target = open_root(request.target);
   const std::vector<OpenedLayer> layers = open_layers(request.layers);
   OverlaySpec spec;
@@ -89,7 +89,7 @@ int mount(Request& request) {
   return kDone;
 }
 
-int unmount(Request& request) {
+int unmount(LayerRequest& request) {
   // An open mount is busy: what remains open is the directory above it.
   const RelPath target = RelPath::clamp(path_of(open_root(request.target, O_PATH).get()));
   const UniqueFd above = open_root("/" + std::string(target.parent()));
@@ -105,14 +105,14 @@ int unmount(Request& request) {
   return kDone;
 }
 
-struct Verb {
+struct LayerVerb {
   const char* name;
   const char* help;
   const char* example;
-  int (*run)(Request& request);
+  int (*run)(LayerRequest& request);
 };
 
-constexpr Verb kVerbs[] = {
+constexpr LayerVerb kLayerVerbs[] = {
     {"pack", "Make layers of blobs: a tar and an index each, or a directory",
      "veneer layer pack base.tar.gz base\n"
      "  veneer layer pack dev.tar.gz dev node.tar.zst node --parent base",
@@ -124,7 +124,7 @@ constexpr Verb kVerbs[] = {
      "veneer layer unmount /mnt", unmount},
 };
 
-void add_pack_options(CLI::App& command, Request& request) {
+void add_pack_options(CLI::App& command, LayerRequest& request) {
   command
       .add_option("BLOB", request.blobs,
                   "A layer, compressed or not (- is standard input), and where it goes: a "
@@ -149,7 +149,7 @@ void add_pack_options(CLI::App& command, Request& request) {
       });
 }
 
-void add_mount_options(CLI::App& command, Request& request) {
+void add_mount_options(CLI::App& command, LayerRequest& request) {
   command.add_option("DIR", request.layers, "The layers, the topmost first, and then the target")
       ->required()
       ->option_text("... TARGET")
@@ -158,7 +158,7 @@ void add_mount_options(CLI::App& command, Request& request) {
       ->option_text("DIR");
 }
 
-int run_verb(const Verb& verb, Request& request) {
+int run_layer_verb(const LayerVerb& verb, LayerRequest& request) {
   if (verb.run == mount) {
     request.target = request.layers.back();
     request.layers.pop_back();
@@ -169,11 +169,11 @@ int run_verb(const Verb& verb, Request& request) {
 }  // namespace
 
 void add_layer_command(CLI::App& app, Context& context) {
-  const auto request = std::make_shared<Request>(context);
+  const auto request = std::make_shared<LayerRequest>(context);
   CLI::App* group = app.add_subcommand("layer", "Layers by themselves, without a store");
   group->require_subcommand(1);
   group->fallthrough();
-  for (const Verb& verb : kVerbs) {
+  for (const LayerVerb& verb : kLayerVerbs) {
     CLI::App* command = group->add_subcommand(verb.name, verb.help);
     command->fallthrough();
     command->footer(fmt::format("Example:\n  {}", verb.example));
@@ -185,7 +185,7 @@ void add_layer_command(CLI::App& app, Context& context) {
           ->option_text(" ");
     command->callback([&context, request, &verb] {
       context.verb = fmt::format("layer {}", verb.name);
-      context.action = [request, &verb] { return run_verb(verb, *request); };
+      context.action = [request, &verb] { return run_layer_verb(verb, *request); };
     });
   }
 }

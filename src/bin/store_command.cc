@@ -12,13 +12,13 @@
 namespace veneer {
 namespace {
 
-constexpr const char* kGroup = "Store";
+constexpr const char* kStoreGroup = "Store";
 // Fewer digits of a layer's digest may be meant for another.
 constexpr size_t kPrefixDigits = 4;
 
 // What the command line said, and what it is said to.
-struct Request {
-  explicit Request(Context& from) : context(from) {}
+struct StoreRequest {
+  explicit StoreRequest(Context& from) : context(from) {}
 
   Context& context;
   std::string image;
@@ -64,7 +64,7 @@ std::vector<LayerUse> read_layers(Store& store) {
   return list_layer_use(transaction);
 }
 
-int list_layers(const Request& request) {
+int list_layers(const StoreRequest& request) {
   LocalStore local(request.context);
   JsonOut json;
   Table table;
@@ -183,7 +183,7 @@ std::string inspect_one(LocalStore& local, const std::string& reference, JsonOut
        reference);
 }
 
-int inspect(const Request& request) {
+int inspect(const StoreRequest& request) {
   LocalStore local(request.context);
   JsonOut json;
   std::string text;
@@ -255,7 +255,7 @@ int show_disk_use(const Context& context) {
 
 constexpr std::string_view kUnusedLayer = "no snapshot has it";
 
-int answer_collected(const Request& request, const Meta::Transaction::Unused& unused,
+int answer_collected(const StoreRequest& request, const Meta::Transaction::Unused& unused,
                      const std::vector<Leftover>& leftovers) {
   uint64_t size_bytes = 0;
   JsonOut json;
@@ -290,7 +290,7 @@ int answer_collected(const Request& request, const Meta::Transaction::Unused& un
   return kDone;
 }
 
-int collect(const Request& request) {
+int collect(const StoreRequest& request) {
   const Context& context = request.context;
   LocalStore local(context);
   Meta::Transaction transaction =
@@ -307,12 +307,12 @@ int collect(const Request& request) {
 }  // namespace
 
 void add_store_commands(CLI::App& app, Context& context) {
-  const auto request = std::make_shared<Request>(context);
+  const auto request = std::make_shared<StoreRequest>(context);
   CLI::App& layers = add_verb(app, context,
                               {"layers", "List the layers of the store, or of an image",
                                "veneer layers\n  veneer layers debian"},
                               [request] { return list_layers(*request); });
-  layers.group(kGroup);
+  layers.group(kStoreGroup);
   layers.add_option("IMAGE", request->image, "Name or id: its layers, the lowest first")
       ->option_text(" ");
   CLI::App& look = add_verb(
@@ -320,7 +320,7 @@ void add_store_commands(CLI::App& app, Context& context) {
       {"inspect", "Tell all about containers, images or layers",
        "veneer inspect box\n  veneer inspect debian --json   (with the image's configuration)"},
       [request] { return inspect(*request); });
-  look.group(kGroup);
+  look.group(kStoreGroup);
   look.add_option("NAME", request->references, "Names or ids; layers by their digests")
       ->required()
       ->option_text("...");
@@ -333,12 +333,12 @@ void add_store_commands(CLI::App& app, Context& context) {
        "Reclaimable: of images, what those without containers have for themselves; of\n"
        "containers, those that are not mounted; of layers, what no snapshot has (veneer gc)."},
       [&context] { return show_disk_use(context); })
-      .group(kGroup);
+      .group(kStoreGroup);
   CLI::App& gc =
       add_verb(app, context,
                {"gc", "Delete what nothing refers to, and what was removed", "veneer gc --dry-run"},
                [request] { return collect(*request); });
-  gc.group(kGroup);
+  gc.group(kStoreGroup);
   gc.add_flag("-n,--dry-run", request->is_dry_run, "Only say what it would be, and why");
 }
 

@@ -11,6 +11,8 @@
 // feed the other.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -24,6 +26,9 @@
 #include "stream/stream.h"
 
 namespace veneer {
+
+// Of a home with id maps: its group, the mapped root's, may pass.
+inline constexpr mode_t kHomeMode = 0710;
 
 struct DriverOptions {
   std::string home;                  // absolute; made (its parents too) if it is not there

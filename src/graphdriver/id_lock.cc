@@ -5,9 +5,17 @@
 #include "base/at.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/limits.h"
 #include "base/lock.h"
 
 namespace veneer {
+
+RelPath parse_id(std::string_view id) {
+  RelPath name = RelPath::parse_name(id, "id");
+  if (id.size() > limits::kIdBytes)
+    fail(Code::invalid_argument, "an id of {} bytes; {} are allowed", id.size(), limits::kIdBytes);
+  return name;
+}
 
 IdLocks::IdLocks(const std::string& run, std::string_view driver, const std::string& home)
     : dir_(open_or_make_root(

@@ -6,12 +6,16 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/path.h"
 
 namespace veneer {
+
+// A layer's id as a name. Throws invalid_argument for one that no driver takes.
+RelPath parse_id(std::string_view id);
 
 class IdLock {
  public:

@@ -25,7 +25,7 @@ namespace veneer {
 
 namespace {
 
-constexpr std::string_view kName = "overlay";
+constexpr std::string_view kOverlayName = "overlay";
 constexpr PathView kStagingDir = ".veneer-staging";
 constexpr std::string_view kReservedPrefix = ".veneer-";           // no id; ours, and the probes'
 constexpr std::string_view kProbePrefix = ".veneer-probe-";        // of mount/features, in home
@@ -33,8 +33,7 @@ constexpr std::string_view kTmpRootPrefix = "tmproot";             // Docker's
 constexpr std::string_view kOwnTmpRootPrefix = "tmproot-veneer-";  // locked while in use
 // A Docker that runs on this home locks nothing: what it is making is left alone for so long.
 constexpr time_t kForeignGraceSeconds = 3600;
-constexpr std::string_view kVolatileOption = "overlay.volatile";
-constexpr mode_t kHomeMode = 0710;
+constexpr std::string_view kOverlayVolatile = "overlay.volatile";
 // With an index, lower hard links show data that only the work directory knows of; and image trees
 // are full of inodes that other trees link to.
 constexpr const char* kNoIndex = "index=off";
@@ -43,10 +42,8 @@ constexpr const char* kNoIndex = "index=off";
 constexpr std::array<uint64_t, 6> kRefusedBacking{magic::kAufs, magic::kBtrfs,   magic::kEcryptfs,
                                                   magic::kNfs,  magic::kOverlay, magic::kZfs};
 
-RelPath parse_id(std::string_view id) {
-  RelPath name = RelPath::parse_name(id, "id");
-  if (id.size() > limits::kIdBytes)
-    fail(Code::invalid_argument, "an id of {} bytes; {} are allowed", id.size(), limits::kIdBytes);
+RelPath parse_overlay_id(std::string_view id) {
+  RelPath name = parse_id(id);
   if (id.starts_with(kReservedPrefix))
     fail(Code::invalid_argument, "the id \"{}\" is reserved", id);
   return name;
@@ -57,9 +54,9 @@ bool parse_volatile(const std::vector<std::string>& options) {
   for (const std::string& option : options) {
     const size_t equals = option.find('=');
     const std::string_view key = std::string_view(option).substr(0, equals);
-    if (key != kVolatileOption)
+    if (key != kOverlayVolatile)
       fail(Code::invalid_argument, "unknown option \"{}\"; overlay knows {}=true|false", key,
-           kVolatileOption);
+           kOverlayVolatile);
     const std::string_view value =
         equals == std::string::npos ? "" : std::string_view(option).substr(equals + 1);
     if (value != "true" && value != "false")
@@ -116,7 +113,7 @@ class OverlayDriver final : public NaiveDiffDriver {
  public:
   explicit OverlayDriver(const DriverOptions& options);
 
-  std::string_view name() const override { return kName; }
+  std::string_view name() const override { return kOverlayName; }
   std::vector<std::pair<std::string, std::string>> status() const override;
   std::map<std::string, std::string> metadata(std::string_view id) const override;
   bool exists(std::string_view id) const override;
@@ -188,7 +185,7 @@ OverlayDriver::OverlayDriver(const DriverOptions& options)
       root_gid_(options.id_maps.gids.to_host(0)),
       is_volatile_(parse_volatile(options.options)) {
   open_home(options);
-  locks_.emplace(options.run, kName, home_path_);
+  locks_.emplace(options.run, kOverlayName, home_path_);
   clean_up_after_crashes();
 }
 
@@ -286,7 +283,7 @@ UniqueFd OverlayDriver::open_layer(const RelPath& id) const {
 RelPath read_lower_id(int layer) {
   const auto text = maybe_read_file_at(layer, "lower-id", limits::kIdBytes);
   if (!text) fail(Code::corrupt, "a layer with neither root nor lower-id");
-  return parse_id(*text);
+  return parse_overlay_id(*text);
 }
 
 UniqueFd OverlayDriver::open_lower_root(int layer) const {
@@ -297,7 +294,7 @@ UniqueFd OverlayDriver::open_lower_root(int layer) const {
 }
 
 std::vector<UniqueFd> OverlayDriver::open_view(std::string_view id) const {
-  const UniqueFd layer = open_layer(parse_id(id));
+  const UniqueFd layer = open_layer(parse_overlay_id(id));
   std::vector<UniqueFd> view;
   if (auto root = maybe_open_dir_at(layer.get(), "root")) {
     view.push_back(std::move(*root));
@@ -309,7 +306,7 @@ std::vector<UniqueFd> OverlayDriver::open_view(std::string_view id) const {
 }
 
 std::map<std::string, std::string> OverlayDriver::metadata(std::string_view id) const {
-  const RelPath name = parse_id(id);
+  const RelPath name = parse_overlay_id(id);
   const UniqueFd layer = open_layer(name);
   if (exists_at(layer.get(), "root")) return {{"RootDir", path(name, "root")}};
   return {{"LowerDir", path(read_lower_id(layer.get()), "root")},
@@ -319,7 +316,7 @@ std::map<std::string, std::string> OverlayDriver::metadata(std::string_view id) 
 }
 
 bool OverlayDriver::exists(std::string_view id) const {
-  return exists_at(home_.get(), parse_id(id));
+  return exists_at(home_.get(), parse_overlay_id(id));
 }
 
 std::vector<std::string> OverlayDriver::list() const {
@@ -342,7 +339,7 @@ void OverlayDriver::make_owned_dir(int dir, PathView name, mode_t mode) const {
 void OverlayDriver::fill_layer(int layer, std::string_view parent) const {
   chown_fd(layer, root_uid_, root_gid_);
   if (parent.empty()) return make_owned_dir(layer, "root", 0755);
-  const RelPath parent_id = parse_id(parent);
+  const RelPath parent_id = parse_overlay_id(parent);
   const UniqueFd below = open_layer(parent_id);
   const auto root = maybe_stat_at(below.get(), "root");
   make_owned_dir(layer, "work", 0700);
@@ -360,7 +357,7 @@ void OverlayDriver::fill_layer(int layer, std::string_view parent) const {
 
 void OverlayDriver::create(std::string_view id, std::string_view parent,
                            const CreateOptions& options) {
-  const RelPath name = parse_id(id);
+  const RelPath name = parse_overlay_id(id);
   for (const auto& [key, value] : options.storage_options)
     fail(Code::invalid_argument, "unknown storage option \"{}\": overlay knows none for a layer",
          key);
@@ -404,7 +401,7 @@ class OverlayDriver::Made final : public NewLayer {
 
 std::unique_ptr<NewLayer> OverlayDriver::make_layer(std::string_view id, std::string_view parent,
                                                     const NewLayer* below, Source& tar) {
-  RelPath name = parse_id(id);
+  RelPath name = parse_overlay_id(id);
   if (exists_at(home_.get(), name)) fail(Code::already_exists, "a layer has the id {} already", id);
   auto layer = std::make_unique<Made>(*this, std::move(name));
   layer->fill(parent, dynamic_cast<const Made*>(below), tar);
@@ -429,7 +426,7 @@ void OverlayDriver::publish(Staging& staging, const RelPath& id) const {
 }
 
 void OverlayDriver::remove(std::string_view id) {
-  const RelPath name = parse_id(id);
+  const RelPath name = parse_overlay_id(id);
   IdLock lock = locks_->lock(name, IdLock::Mode::exclusive);
   const auto layer = maybe_open_dir_at(home_.get(), name);
   if (layer) {
@@ -445,7 +442,7 @@ void OverlayDriver::remove(std::string_view id) {
 
 // root/ is the truth also where a crash left an upper/ beside it.
 std::string OverlayDriver::get(std::string_view id, std::string_view mount_label) {
-  const RelPath name = parse_id(id);
+  const RelPath name = parse_overlay_id(id);
   IdLock lock = locks_->lock(name, IdLock::Mode::exclusive);
   const UniqueFd layer = open_existing(name, lock);
   if (exists_at(layer.get(), "root")) return path(name, "root");
@@ -474,7 +471,7 @@ void OverlayDriver::mount_layer(const RelPath& id, int layer, std::string_view l
 }
 
 void OverlayDriver::put(std::string_view id) {
-  const RelPath name = parse_id(id);
+  const RelPath name = parse_overlay_id(id);
   IdLock lock = locks_->lock(name, IdLock::Mode::exclusive);
   const UniqueFd layer = open_existing(name, lock);
   if (!exists_at(layer.get(), "merged") || !is_mount_point_at(layer.get(), "merged"))
@@ -527,7 +524,7 @@ uint64_t OverlayDriver::fill_with_layer(int layer, std::string_view parent, cons
 }
 
 uint64_t OverlayDriver::apply_diff(std::string_view id, std::string_view parent, Source& tar) {
-  const RelPath name = parse_id(id);
+  const RelPath name = parse_overlay_id(id);
   IdLock lock = locks_->lock(name, IdLock::Mode::exclusive);
   const UniqueFd layer = open_existing(name, lock);
   const bool has_root = exists_at(layer.get(), "root");
@@ -601,12 +598,12 @@ UniqueFd OverlayDriver::open_existing(const RelPath& id, IdLock& lock) const {
 // While a tree is copied it must not be removed: a half-removed directory reads as a smaller one.
 std::optional<IdLock> OverlayDriver::lock_parent(std::string_view parent) const {
   if (parent.empty()) return std::nullopt;
-  return locks_->lock(parse_id(parent), IdLock::Mode::shared);
+  return locks_->lock(parse_overlay_id(parent), IdLock::Mode::shared);
 }
 
 std::optional<UniqueFd> OverlayDriver::open_parent_root(std::string_view parent) const {
   if (parent.empty()) return std::nullopt;
-  const auto layer = maybe_open_dir_at(home_.get(), parse_id(parent));
+  const auto layer = maybe_open_dir_at(home_.get(), parse_overlay_id(parent));
   if (!layer) fail(Code::not_found, "no parent layer has the id {}", parent);
   return maybe_open_dir_at(layer->get(), "root");
 }

@@ -23,22 +23,12 @@ namespace veneer {
 
 namespace {
 
-constexpr std::string_view kName = "veneer";
+constexpr std::string_view kVeneerName = "veneer";
 constexpr std::string_view kSpace = "driver";
 constexpr std::string_view kViewPrefix = "view/";
 constexpr std::string_view kFormOption = "veneer.form";
 constexpr std::string_view kVolatileOption = "veneer.volatile";
-constexpr size_t kPageSnapshots = 1000;
-// With id maps.
-constexpr mode_t kHomeMode = 0710;
-constexpr mode_t kPassMode = 0711;
-
-RelPath parse_id(std::string_view id) {
-  RelPath name = RelPath::parse_name(id, "id");
-  if (id.size() > limits::kIdBytes)
-    fail(Code::invalid_argument, "an id of {} bytes; {} are allowed", id.size(), limits::kIdBytes);
-  return name;
-}
+constexpr mode_t kPassMode = 0711;  // with id maps
 
 void parse_option(std::string_view option, StoreOptions& options) {
   const size_t equals = option.find('=');
@@ -75,7 +65,7 @@ class SnapshotDriver final : public Driver {
   explicit SnapshotDriver(const DriverOptions& options)
       : store_(store_options(options)),
         snapshotter_(open_snapshotter(store_, kSpace)),
-        locks_(options.run, kName, store_.layout().path()),
+        locks_(options.run, kVeneerName, store_.layout().path()),
         id_maps_(options.id_maps),
         trash_(store_.layout()) {
     if (id_maps_.is_identity()) return;
@@ -83,7 +73,7 @@ class SnapshotDriver final : public Driver {
     let_root_inside_pass();
   }
 
-  std::string_view name() const override { return kName; }
+  std::string_view name() const override { return kVeneerName; }
   // Each layer that apply_diff() made has its tar.
   Capabilities capabilities() const override { return {.reproduces_exact_diffs = true}; }
   std::vector<std::pair<std::string, std::string>> status() const override;
@@ -230,14 +220,9 @@ bool SnapshotDriver::exists(std::string_view id) const {
 std::vector<std::string> SnapshotDriver::list() const {
   Meta::Transaction transaction = store_.meta().read();
   std::vector<std::string> ids;
-  int64_t last = 0;
-  for (;;) {
-    const auto page = transaction.list_snapshots(kSpace, last, kPageSnapshots);
-    if (page.empty()) break;
-    last = page.back().id;
-    for (const SnapshotRecord& snapshot : page)
-      if (!snapshot.info.name.starts_with(kViewPrefix)) ids.push_back(snapshot.info.name);
-  }
+  transaction.for_each_snapshot(kSpace, [&](const SnapshotRecord& snapshot) {
+    if (!snapshot.info.name.starts_with(kViewPrefix)) ids.push_back(snapshot.info.name);
+  });
   std::ranges::sort(ids);
   return ids;
 }

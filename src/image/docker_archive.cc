@@ -41,7 +41,7 @@ std::vector<DockerImage> merge_by_config(std::vector<DockerImage> images) {
   return merged;
 }
 
-DockerImage choose(const Members& members, const OpenImageOptions& options) {
+DockerImage choose_image(const Members& members, const OpenImageOptions& options) {
   const std::string text = members.read(kManifest);
   const auto images =
       merge_by_config(with_context(kManifest, [&] { return parse_docker_images(text); }));
@@ -56,7 +56,7 @@ DockerImage choose(const Members& members, const OpenImageOptions& options) {
 }  // namespace
 
 LocatedImage find_docker_image(const Members& members, const OpenImageOptions& options) {
-  const DockerImage chosen = choose(members, options);
+  const DockerImage chosen = choose_image(members, options);
   const std::string config_name = member_name(chosen.config);
   LocatedImage image;
   image.layer_links = Links::follow;

@@ -16,7 +16,6 @@ namespace veneer {
 
 namespace {
 
-constexpr std::string_view kWhite = " \t\r\n";
 constexpr unsigned kLastPort = 65535;
 
 std::string_view trim(std::string_view text) {

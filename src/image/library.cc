@@ -78,21 +78,14 @@ void check_unused(const Store& store, Meta::Transaction& transaction, const Imag
 // Snapshots over the image that nobody uses: of a mount that a reboot undid, and of a container
 // whose maker died before it was one. Returns the ids of what is gone.
 std::vector<int64_t> remove_leftovers(Meta::Transaction& transaction, const ImageRecord& image) {
-  constexpr size_t kPageSnapshots = 100;
   std::vector<int64_t> removed;
-  int64_t last = 0;
-  for (;;) {
-    const auto page = transaction.list_snapshots(kLocalSpace, last, kPageSnapshots);
-    if (page.empty()) break;
-    last = page.back().id;
-    for (const SnapshotRecord& snapshot : page) {
-      const bool is_used =
-          snapshot.info.kind == Kind::committed || snapshot.parent != image.top ||
-          transaction.maybe_container(snapshot.info.name) ||
-          (snapshot.info.kind == Kind::view && snapshot.info.name != view_key(image));
-      if (!is_used) removed.push_back(snapshot.id);
-    }
-  }
+  transaction.for_each_snapshot(kLocalSpace, [&](const SnapshotRecord& snapshot) {
+    const bool is_used =
+        snapshot.info.kind == Kind::committed || snapshot.parent != image.top ||
+        transaction.maybe_container(snapshot.info.name) ||
+        (snapshot.info.kind == Kind::view && snapshot.info.name != view_key(image));
+    if (!is_used) removed.push_back(snapshot.id);
+  });
   for (const int64_t id : removed) transaction.remove_snapshot(id);
   return removed;
 }

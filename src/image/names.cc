@@ -27,9 +27,6 @@ bool is_upper(char c) {
 bool is_lower_alnum(char c) {
   return is_lower(c) || is_digit(c);
 }
-bool is_alnum(char c) {
-  return is_lower_alnum(c) || is_upper(c);
-}
 bool is_lower_hex(char c) {
   return is_digit(c) || (c >= 'a' && c <= 'f');
 }
@@ -106,6 +103,10 @@ bool looks_like_domain(std::string_view first) {
 }
 
 }  // namespace
+
+bool is_alnum(char c) {
+  return is_lower_alnum(c) || is_upper(c);
+}
 
 std::string_view ImageName::assign(std::string_view text) {
   if (text.size() == 2 * Digest::kBytes && std::ranges::all_of(text, is_lower_hex))

@@ -12,6 +12,9 @@
 
 namespace veneer {
 
+// ASCII.
+bool is_alnum(char c);
+
 class ImageName {
  public:
   // "[domain/]path[:tag][@digest]". What is left out becomes docker.io, library/ and, if there is

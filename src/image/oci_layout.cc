@@ -111,7 +111,7 @@ struct Chosen {
   std::vector<std::string> names;
 };
 
-Chosen choose(const Members& members, const OpenImageOptions& options) {
+Chosen choose_manifest(const Members& members, const OpenImageOptions& options) {
   const std::string index = members.read("index.json");
   const auto candidates =
       candidates_of(with_context("index.json", [&] { return parse_index(index, kOciIndexType); }));
@@ -135,7 +135,7 @@ Chosen choose(const Members& members, const OpenImageOptions& options) {
 LocatedImage find_oci_image(const Members& members, const OpenImageOptions& options) {
   const std::string layout = members.read("oci-layout");
   with_context("oci-layout", [&] { check_oci_layout(layout); });
-  const Chosen chosen = choose(members, options);
+  const Chosen chosen = choose_manifest(members, options);
 
   const std::string manifest_text = read_blob(members, chosen.manifest);
   const OciManifest manifest = with_context(blob_member(chosen.manifest.digest), [&] {

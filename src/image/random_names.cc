@@ -7,6 +7,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/limits.h"
+#include "image/names.h"
 
 namespace veneer {
 
@@ -32,10 +33,6 @@ constexpr std::string_view kNouns[] = {
     "robin",    "rowan",   "sparrow", "spruce", "summit", "swallow", "thistle", "tundra", "valley",
     "walnut",   "willow",  "wren",
 };
-
-bool is_alnum(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
 
 }  // namespace
 

@@ -6,7 +6,6 @@ namespace veneer {
 
 namespace {
 
-constexpr std::string_view kWhite = " \t\r\n";
 constexpr size_t kDepth = 16;
 
 bool is_white(char c) {

@@ -9,6 +9,8 @@
 
 namespace veneer {
 
+inline constexpr std::string_view kWhite = " \t\r\n";
+
 // What a variable stands for; nothing if it is not set.
 using Variables = std::function<std::optional<std::string>(std::string_view name)>;
 

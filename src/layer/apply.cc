@@ -31,14 +31,9 @@ namespace {
 using Mark = MadeNames::Mark;
 using tar::EntryType;
 
-constexpr mode_t kImpliedMode = 0755;
 constexpr timespec kEpoch{};
 constexpr const char* kDefaultAcl = "system.posix_acl_default";
 constexpr const char* kAccessAcl = "system.posix_acl_access";
-
-timespec to_timespec(const tar::Timestamp& time) {
-  return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
-}
 
 mode_t node_type(EntryType type) {
   if (type == EntryType::fifo) return S_IFIFO;

@@ -13,6 +13,10 @@ namespace {
 constexpr uint32_t kNoId = UINT32_MAX;  // chown(2): leaves the owner as it is
 }
 
+timespec to_timespec(const tar::Timestamp& time) {
+  return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
+}
+
 void assign_entry_path(RelPath& path, std::string_view name, std::string_view what) {
   if (!path.assign_clamped(name))
     fail(Code::invalid_argument, "{} \"{}\" climbs out of the layer with \"..\"", what, name);

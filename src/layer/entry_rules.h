@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <ctime>
 #include <string_view>
 
 #include "base/path.h"
@@ -13,6 +14,11 @@ namespace veneer {
 
 // As many symbolic links as the kernel follows in one name (MAXSYMLINKS).
 inline constexpr int kMaxLinks = 40;
+
+// Of directories that a tar has entries in, but no entry of.
+inline constexpr mode_t kImpliedMode = 0755;
+
+timespec to_timespec(const tar::Timestamp& time);
 
 // Normalises a name of the tar into `path`. Absolute names are taken inside the root. Throws
 // invalid_argument for one that climbs out with "..", saying that `what` does.

@@ -7,15 +7,12 @@
 
 #include "base/at.h"
 #include "base/error.h"
+#include "layer/entry_rules.h"
 #include "layer/xattr_policy.h"
 
 namespace veneer {
 
 namespace {
-
-timespec to_timespec(const tar::Timestamp& time) {
-  return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
-}
 
 bool is_device(mode_t mode) {
   return S_ISCHR(mode) || S_ISBLK(mode);

@@ -14,7 +14,6 @@ using tar::EntryType;
 
 namespace {
 
-constexpr uint32_t kImpliedMode = S_IFDIR | 0755;
 constexpr const char* kNotThere = "which is not there";
 constexpr const char* kIsDirectory = "which is a directory";
 
@@ -477,7 +476,7 @@ bool LayerTree::is_void(NodeId id, const Signs& signs) const {
 TreeAttributes LayerTree::directory_attributes(const Node& node, bool lower_hidden) const {
   if (node.made == Made::entry) return inodes_[node.index].attributes;
   if (node.lower != kNone && !lower_hidden && !node.hidden) return lower_directories_[node.lower];
-  return {.mode = kImpliedMode, .uid = 0, .gid = 0, .modified = {}, .xattrs = 0};
+  return {.mode = S_IFDIR | kImpliedMode, .uid = 0, .gid = 0, .modified = {}, .xattrs = 0};
 }
 
 void LayerTree::write(TreeWriter& writer) const {

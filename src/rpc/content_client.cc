@@ -29,8 +29,6 @@ constexpr const char* kLeaseHeader = "containerd-lease";
 constexpr std::string_view kLeaseExpiry = "containerd.io/gc.expire";
 // Long enough for any client to refer to what it asked for.
 constexpr std::chrono::minutes kLeaseTime(15);
-// containerd's own limit, of what it sends and what it takes.
-constexpr int kMessageBytes = 16 << 20;
 constexpr size_t kPieceBytes = 1 << 20;
 constexpr int kRedialMs = 3000;
 constexpr std::chrono::seconds kListTime(10);

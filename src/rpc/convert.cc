@@ -7,7 +7,7 @@ namespace veneer {
 namespace {
 
 // Each byte may be written as three in the trailer, and clients take 8 KiB of trailers together.
-constexpr size_t kMessageBytes = 2048;
+constexpr size_t kStatusBytes = 2048;
 constexpr std::string_view kCut = " [...]";
 // A snapshot must fit into an answer, which is a message of 16 MiB.
 constexpr size_t kLabelsBytes = 1 << 20;
@@ -24,7 +24,7 @@ snapshots_v1::Kind to_proto(Kind kind) {
   return snapshots_v1::UNKNOWN;
 }
 
-Kind from_proto(snapshots_v1::Kind kind) {
+Kind kind_from_proto(snapshots_v1::Kind kind) {
   switch (kind) {
     case snapshots_v1::VIEW:
       return Kind::view;
@@ -43,7 +43,7 @@ void to_proto(Time time, google::protobuf::Timestamp& out) {
   out.set_nanos(static_cast<int32_t>((time - seconds).count()));
 }
 
-Time from_proto(const google::protobuf::Timestamp& time) {
+Time time_from_proto(const google::protobuf::Timestamp& time) {
   return Time(std::chrono::seconds(time.seconds()) + std::chrono::nanoseconds(time.nanos()));
 }
 
@@ -79,9 +79,9 @@ void to_proto(const SnapshotInfo& info, snapshots_v1::Info& out) {
 SnapshotInfo from_proto(const snapshots_v1::Info& info) {
   return {.name = info.name(),
           .parent = info.parent(),
-          .kind = from_proto(info.kind()),
-          .created = from_proto(info.created_at()),
-          .updated = from_proto(info.updated_at()),
+          .kind = kind_from_proto(info.kind()),
+          .created = time_from_proto(info.created_at()),
+          .updated = time_from_proto(info.updated_at()),
           .labels = from_proto(info.labels())};
 }
 
@@ -118,8 +118,8 @@ grpc::StatusCode to_status_code(Code code) {
 }
 
 grpc::Status to_status(grpc::StatusCode code, std::string message) {
-  if (message.size() > kMessageBytes) {
-    size_t end = kMessageBytes - kCut.size();
+  if (message.size() > kStatusBytes) {
+    size_t end = kStatusBytes - kCut.size();
     while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xc0U) == 0x80U) --end;
     message.replace(end, std::string::npos, kCut);
   }

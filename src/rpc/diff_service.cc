@@ -25,7 +25,7 @@ namespace {
 
 using grpc::ServerContext;
 using grpc::Status;
-namespace pb = containerd::services::diff::v1;
+namespace diff_v1 = containerd::services::diff::v1;
 
 // Those that one call may read.
 class CallBlobs final : public Blobs {
@@ -75,7 +75,7 @@ std::vector<Mount> require_mounts(const ProtoMounts& mounts) {
   return from_proto(mounts);
 }
 
-LayerDescriptor from_proto(const containerd::types::Descriptor& descriptor) {
+LayerDescriptor to_layer(const containerd::types::Descriptor& descriptor) {
   LayerDescriptor layer;
   layer.media_type = descriptor.media_type();
   layer.digest = Digest::parse(descriptor.digest());
@@ -112,26 +112,26 @@ class DiffService final : public CallService {
   }
 
  private:
-  using Async = pb::Diff::AsyncService;
+  using Async = diff_v1::Diff::AsyncService;
 
-  Status answer_apply(const ServerContext& call, const pb::ApplyRequest& request,
-                      pb::ApplyResponse& response) {
+  Status answer_apply(const ServerContext& call, const diff_v1::ApplyRequest& request,
+                      diff_v1::ApplyResponse& response) {
     const auto body = [&] { apply(call, request, *response.mutable_applied()); };
     return guarded(observer_, "Apply", request.diff().digest(), [&] { cancellable(call, body); });
   }
 
-  Status answer_diff(const ServerContext& call, const pb::DiffRequest& request,
-                     pb::DiffResponse& response) {
+  Status answer_diff(const ServerContext& call, const diff_v1::DiffRequest& request,
+                     diff_v1::DiffResponse& response) {
     const auto body = [&] { diff(call, request, *response.mutable_diff()); };
     return guarded(observer_, "Diff", request.ref(), [&] { cancellable(call, body); });
   }
 
   // `sync_fs` asks for what is always so, unless the store is a volatile one.
-  void apply(const ServerContext& call, const pb::ApplyRequest& request,
+  void apply(const ServerContext& call, const diff_v1::ApplyRequest& request,
              containerd::types::Descriptor& applied) {
     const ApplyJob job{.space = options_.space,
                        .mounts = require_mounts(request.mounts()),
-                       .layer = from_proto(request.diff())};
+                       .layer = to_layer(request.diff())};
     CallBlobs blobs(options_, client(), call);
     const auto start = std::chrono::steady_clock::now();
     const AppliedLayer layer = apply_to_snapshot(store_, job, blobs, ahead_ ? &*ahead_ : nullptr);
@@ -143,7 +143,7 @@ class DiffService final : public CallService {
     applied.set_size(static_cast<int64_t>(layer.size_bytes));
   }
 
-  void diff(const ServerContext& call, const pb::DiffRequest& request,
+  void diff(const ServerContext& call, const diff_v1::DiffRequest& request,
             containerd::types::Descriptor& result) {
     if (client() == nullptr)
       fail(Code::unsupported, "layers cannot be written: no containerd is configured");
@@ -151,7 +151,7 @@ class DiffService final : public CallService {
                                        .left = require_mounts(request.left()),
                                        .right = require_mounts(request.right()),
                                        .media_type = request.media_type(),
-                                       .labels = veneer::from_proto(request.labels())});
+                                       .labels = from_proto(request.labels())});
     if (request.has_source_date_epoch()) job.options.epoch = request.source_date_epoch().seconds();
     const auto upload = client()->upload(call, request.ref());
     const Digest diff_id = write_compressed(store_, job, *upload);

@@ -13,8 +13,6 @@ namespace veneer {
 
 namespace {
 
-constexpr size_t kPageSnapshots = 1000;
-
 void describe(std::string& out, std::string_view name, std::string_view type,
               std::string_view help) {
   fmt::format_to(std::back_inserter(out), "# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
@@ -30,16 +28,10 @@ struct Figures {
 };
 
 void count_snapshots(Meta::Transaction& transaction, Figures& figures) {
-  int64_t last = 0;
-  for (;;) {
-    const auto page = transaction.list_snapshots("", last, kPageSnapshots);
-    if (page.empty()) return;
-    for (const SnapshotRecord& snapshot : page) {
-      ++figures.snapshots.at(static_cast<size_t>(snapshot.info.kind));
-      if (!snapshot.variant && snapshot.usage) figures.disk_bytes += snapshot.usage->size_bytes;
-    }
-    last = page.back().id;
-  }
+  transaction.for_each_snapshot("", [&](const SnapshotRecord& snapshot) {
+    ++figures.snapshots.at(static_cast<size_t>(snapshot.info.kind));
+    if (!snapshot.variant && snapshot.usage) figures.disk_bytes += snapshot.usage->size_bytes;
+  });
 }
 
 Figures count(Store& store) {

@@ -8,7 +8,7 @@ namespace veneer {
 
 namespace {
 
-constexpr std::chrono::seconds kPatience(5);
+constexpr std::chrono::seconds kRequestPatience(5);
 constexpr const char* kTextType = "text/plain; version=0.0.4; charset=utf-8";
 
 HttpAnswer answer(const HttpRequest& request, const std::function<std::string()>& text) {
@@ -33,6 +33,6 @@ MetricsServer::MetricsServer(UniqueFd listener, const std::string& asked,
           [text = std::move(text)](const HttpRequest& request, HttpReply& reply) {
             reply.send(answer(request, text));
           },
-          {.patience = kPatience}, log) {}
+          {.patience = kRequestPatience}, log) {}
 
 }  // namespace veneer

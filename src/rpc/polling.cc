@@ -13,7 +13,7 @@ namespace veneer {
 namespace {
 
 // Most calls are over in a fraction of this, and nobody notices that others waited for so long.
-constexpr std::chrono::nanoseconds kPatience = std::chrono::milliseconds(2);
+constexpr std::chrono::nanoseconds kQuietPatience = std::chrono::milliseconds(2);
 constexpr std::chrono::nanoseconds kAtOnce{1};  // none would stop the timer
 // Events that are handled at one time; others wait then.
 constexpr size_t kThreads = 512;
@@ -90,7 +90,7 @@ bool Polling::wait_for_turn(uint64_t& turn) {
 // waited for. The caller has the mutex.
 bool Polling::is_due() {
   if (!began_) return false;
-  const auto left = *began_ + kPatience - std::chrono::steady_clock::now();
+  const auto left = *began_ + kQuietPatience - std::chrono::steady_clock::now();
   if (left <= left.zero()) return true;
   set_timer(timer_.get(), left);
   is_timer_set_ = true;
@@ -115,7 +115,7 @@ bool Polling::begin_event(uint64_t turn) {
   const std::lock_guard lock(mutex_);
   if (turn != turn_) return false;
   began_ = std::chrono::steady_clock::now();
-  if (!is_timer_set_) set_timer(timer_.get(), kPatience);
+  if (!is_timer_set_) set_timer(timer_.get(), kQuietPatience);
   is_timer_set_ = true;
   return true;
 }

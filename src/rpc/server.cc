@@ -18,10 +18,6 @@ namespace veneer {
 
 namespace {
 
-// What containerd's own server takes and its clients send at most.
-constexpr int kMessageBytes = 16 << 20;
-constexpr std::string_view kScheme = "unix://";
-
 // A file that is made meanwhile has none of these bits, and bind(2) has no other way to be told.
 class Umask {
  public:
@@ -106,7 +102,7 @@ void RpcServer::drain(std::chrono::milliseconds patience) {
 }
 
 std::string socket_address(const std::string& path) {
-  std::string address(kScheme);
+  std::string address(kUnixScheme);
   for (const char c : path) {
     const auto byte = static_cast<unsigned char>(c);
     const bool is_plain = std::isalnum(byte) != 0 || std::string_view("/._-~").contains(c);

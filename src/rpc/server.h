@@ -8,6 +8,9 @@
 
 namespace veneer {
 
+// What containerd's own server takes and its clients send at most, in one message.
+inline constexpr int kMessageBytes = 16 << 20;
+
 class CallService;
 
 // A service to be registered; made by make_<name>_service().

@@ -17,7 +17,6 @@ namespace {
 
 using google::protobuf::Empty;
 using grpc::Status;
-namespace pb = snapshots_v1;
 
 // One message of a list: as many as containerd's own server sends, or as few as make so many bytes.
 constexpr int kListedAtOnce = 100;
@@ -45,10 +44,11 @@ class SnapshotsService final : public CallService {
   void listen(CallQueue& queue) override;
 
  private:
-  using Async = pb::Snapshots::AsyncService;
-  using WritePage = std::function<bool(const pb::ListSnapshotsResponse&)>;
+  using Async = snapshots_v1::Snapshots::AsyncService;
+  using WritePage = std::function<bool(const snapshots_v1::ListSnapshotsResponse&)>;
 
-  Status prepare(const pb::PrepareSnapshotRequest& request, pb::PrepareSnapshotResponse& response) {
+  Status prepare(const snapshots_v1::PrepareSnapshotRequest& request,
+                 snapshots_v1::PrepareSnapshotResponse& response) {
     return guarded(observer_, "Prepare", request.key(), [&] {
       const Labels labels = from_proto(request.labels());
       require_no_limit(labels);
@@ -64,7 +64,8 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status view(const pb::ViewSnapshotRequest& request, pb::ViewSnapshotResponse& response) {
+  Status view(const snapshots_v1::ViewSnapshotRequest& request,
+              snapshots_v1::ViewSnapshotResponse& response) {
     return guarded(observer_, "View", request.key(), [&] {
       const Labels labels = from_proto(request.labels());
       to_proto(snapshotter_.view(request.key(), request.parent(), labels),
@@ -72,13 +73,14 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status mounts(const pb::MountsRequest& request, pb::MountsResponse& response) {
+  Status mounts(const snapshots_v1::MountsRequest& request,
+                snapshots_v1::MountsResponse& response) {
     return guarded(observer_, "Mounts", request.key(), [&] {
       to_proto(snapshotter_.mounts(request.key()), *response.mutable_mounts());
     });
   }
 
-  Status commit(const pb::CommitSnapshotRequest& request, Empty&) {
+  Status commit(const snapshots_v1::CommitSnapshotRequest& request, Empty&) {
     return guarded(observer_, "Commit", request.key(), [&] {
       CommitOptions options{.labels = from_proto(request.labels()), .parent = {}};
       if (!request.parent().empty()) options.parent = request.parent();
@@ -86,19 +88,21 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status remove(const pb::RemoveSnapshotRequest& request, Empty&) {
+  Status remove(const snapshots_v1::RemoveSnapshotRequest& request, Empty&) {
     return guarded(observer_, "Remove", request.key(), [&] {
       snapshotter_.remove(request.key());
       options_.on_removed();
     });
   }
 
-  Status stat(const pb::StatSnapshotRequest& request, pb::StatSnapshotResponse& response) {
+  Status stat(const snapshots_v1::StatSnapshotRequest& request,
+              snapshots_v1::StatSnapshotResponse& response) {
     return guarded(observer_, "Stat", request.key(),
                    [&] { to_proto(snapshotter_.stat(request.key()), *response.mutable_info()); });
   }
 
-  Status update(const pb::UpdateSnapshotRequest& request, pb::UpdateSnapshotResponse& response) {
+  Status update(const snapshots_v1::UpdateSnapshotRequest& request,
+                snapshots_v1::UpdateSnapshotResponse& response) {
     return guarded(observer_, "Update", request.info().name(), [&] {
       const auto& paths = request.update_mask().paths();
       SnapshotInfo info;
@@ -108,9 +112,9 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status list(const pb::ListSnapshotsRequest& request, const WritePage& write);
+  Status list(const snapshots_v1::ListSnapshotsRequest& request, const WritePage& write);
 
-  Status usage(const pb::UsageRequest& request, pb::UsageResponse& response) {
+  Status usage(const snapshots_v1::UsageRequest& request, snapshots_v1::UsageResponse& response) {
     return guarded(observer_, "Usage", request.key(), [&] {
       const veneer::Usage usage = snapshotter_.usage(request.key());
       response.set_size(static_cast<int64_t>(usage.size_bytes));
@@ -118,7 +122,7 @@ class SnapshotsService final : public CallService {
     });
   }
 
-  Status cleanup(const pb::CleanupRequest&, Empty&) {
+  Status cleanup(const snapshots_v1::CleanupRequest&, Empty&) {
     return guarded(observer_, "Cleanup", "", options_.on_removed);
   }
 
@@ -148,9 +152,10 @@ void SnapshotsService::listen(CallQueue& queue) {
   answer_unary(queue, service_, &Async::RequestCleanup, this, &Own::cleanup);
 }
 
-Status SnapshotsService::list(const pb::ListSnapshotsRequest& request, const WritePage& write) {
+Status SnapshotsService::list(const snapshots_v1::ListSnapshotsRequest& request,
+                              const WritePage& write) {
   return guarded(observer_, "List", "", [&] {
-    pb::ListSnapshotsResponse page;
+    snapshots_v1::ListSnapshotsResponse page;
     size_t page_bytes = 0;
     const auto send = [&] {
       if (!write(page)) throw Cancelled{};

@@ -19,8 +19,6 @@ namespace veneer {
 
 namespace {
 
-constexpr std::string_view kScheme = "unix://";
-
 sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -129,7 +127,7 @@ std::string tcp_address(int listener, const std::string& asked) {
 
 std::string socket_path(const std::string& address) {
   const std::string path =
-      address.starts_with(kScheme) ? address.substr(kScheme.size()) : std::string();
+      address.starts_with(kUnixScheme) ? address.substr(kUnixScheme.size()) : std::string();
   if (!path.starts_with('/') || path.ends_with('/') || path.contains('\0'))
     fail(Code::invalid_argument, "\"{}\" is not unix:// and an absolute path", address);
   (void)address_of(path);

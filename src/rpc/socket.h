@@ -4,11 +4,14 @@
 #include <sys/stat.h>
 
 #include <string>
+#include <string_view>
 
 #include "base/fd.h"
 #include "base/path.h"
 
 namespace veneer {
+
+inline constexpr std::string_view kUnixScheme = "unix://";
 
 // The place of a Unix socket, which no two servers share: "<path>.lock" is locked as long as the
 // object lives. A socket that nobody listens on is removed; one that somebody does is unavailable.

@@ -21,7 +21,7 @@ namespace veneer {
 
 namespace {
 
-constexpr size_t kPageSnapshots = 1000;
+constexpr size_t kSnapshotsAtOnce = 1000;
 constexpr std::chrono::milliseconds kBetweenLooks{100};
 
 // All rows, of one state of the database.
@@ -43,7 +43,7 @@ std::vector<SnapshotRecord> read_snapshots(Meta::Transaction& transaction,
                                            const std::set<int64_t>& broken) {
   std::vector<SnapshotRecord> all;
   int64_t last = 0;
-  size_t limit = kPageSnapshots;
+  size_t limit = kSnapshotsAtOnce;
   for (;;) {
     try {
       std::vector<SnapshotRecord> page = transaction.list_snapshots("", last, limit);
@@ -500,16 +500,12 @@ std::optional<VariantRecord> maybe_variant_at(Meta::Transaction& transaction, in
 
 Parents parents_of(Meta::Transaction& transaction, int64_t variant) {
   Parents parents;
-  int64_t last = 0;
-  for (;;) {
-    const auto page = transaction.list_snapshots("", last, kPageSnapshots);
-    if (page.empty()) return parents;
-    last = page.back().id;
-    for (const SnapshotRecord& snapshot : page)
-      if (snapshot.variant && snapshot.variant->id == variant &&
-          std::ranges::find(parents, snapshot.parent) == parents.end())
-        parents.push_back(snapshot.parent);
-  }
+  transaction.for_each_snapshot("", [&](const SnapshotRecord& snapshot) {
+    if (snapshot.variant && snapshot.variant->id == variant &&
+        std::ranges::find(parents, snapshot.parent) == parents.end())
+      parents.push_back(snapshot.parent);
+  });
+  return parents;
 }
 
 bool has_row(Meta::Transaction& transaction, std::string_view path) {

@@ -16,7 +16,7 @@ namespace veneer {
 
 namespace {
 
-constexpr size_t kPageSnapshots = 100;
+constexpr size_t kWalkedAtOnce = 100;
 constexpr std::string_view kLabels = "labels";
 constexpr std::string_view kLabelPrefix = "labels.";
 
@@ -277,7 +277,7 @@ void LocalSnapshotter::walk(const std::vector<std::string>& filters,
   int64_t last = 0;
   for (;;) {
     const std::vector<SnapshotRecord> page =
-        store_.meta().read().list_snapshots(space_, last, kPageSnapshots);
+        store_.meta().read().list_snapshots(space_, last, kWalkedAtOnce);
     if (page.empty()) return;
     for (const SnapshotRecord& snapshot : page)
       if (filter.matches(snapshot.info)) visit(snapshot.info);

@@ -13,10 +13,8 @@ namespace veneer {
 
 namespace {
 
-constexpr PathView kDatabaseName = "store.db";
 constexpr PathView kLogName = "store.db-wal";
 constexpr uint64_t kLogRoom = 2 << 20;  // twice what it has when it is written back
-constexpr PathView kLockName = "store.lock";
 
 // "VNER". SQLite keeps it in the file for file(1) and for us.
 constexpr int64_t kApplicationId = 0x564e4552;
@@ -98,10 +96,6 @@ CREATE TABLE blobs(
 // From schema 1. What has it open and knows no other goes on: its statements name their columns.
 constexpr const char* kFromSchema1 = "ALTER TABLE layers ADD COLUMN checksum INTEGER";
 
-std::string database_path(const Layout& layout) {
-  return fmt::format("{}/{}", layout.path(), kDatabaseName.c_str());
-}
-
 int64_t query_integer(SqlConnection& sql, std::string_view text) {
   SqlQuery query(sql, text);
   VENEER_CHECK(query.next());
@@ -127,7 +121,7 @@ int64_t schema_of(SqlConnection& sql) {
 // --- connections -------------------------------------------------------------------------------
 
 Meta::Connection::Connection(const Layout& layout, bool is_volatile)
-    : lock_(open_at(layout.root(), kLockName, O_RDWR | O_CREAT, 0600)),
+    : lock_(open_at(layout.root(), kMetaLockName, O_RDWR | O_CREAT, 0600)),
       sql_((make_file(layout), database_path(layout))) {
   sql_.run("BEGIN");  // another process may be making it: one look at all of it
   const int64_t schema = schema_of(sql_);

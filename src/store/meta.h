@@ -132,6 +132,9 @@ class Meta::Transaction {
   SnapshotRecord snapshot(int64_t id);  // not_found is our bug or corruption: corrupt
   // Up to `limit` of those with an id above `after`, by id; of one space, or of all ("").
   std::vector<SnapshotRecord> list_snapshots(std::string_view space, int64_t after, size_t limit);
+  // Visits all of them, by id; of one space, or of all (""). Those that `visit` adds may be missed.
+  void for_each_snapshot(std::string_view space,
+                         const std::function<void(const SnapshotRecord&)>& visit);
   // The snapshot and those below it, topmost first, without their labels. resource_exhausted if
   // more of them than limits::kSnapshotDepth are committed.
   std::vector<SnapshotRecord> chain(int64_t id);

@@ -10,16 +10,6 @@
 
 namespace veneer {
 
-namespace {
-
-constexpr PathView kLockName = "store.lock";
-
-std::string database_path(const Layout& layout) {
-  return fmt::format("{}/store.db", layout.path());
-}
-
-}  // namespace
-
 std::vector<std::string> find_database_damage(const Layout& layout) {
   SqlConnection sql(database_path(layout));
   std::vector<std::string> damage;
@@ -98,7 +88,7 @@ std::vector<BrokenReference> find_broken_references(const Layout& layout) {
 class LoneRows::Writer {
  public:
   Writer(const Layout& layout, bool is_volatile)
-      : lock_(open_at(layout.root(), kLockName, O_RDWR | O_CREAT, 0600)),
+      : lock_(open_at(layout.root(), kMetaLockName, O_RDWR | O_CREAT, 0600)),
         sql_(database_path(layout)) {
     lock_fd(lock_.get());
     sql_.run(is_volatile ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL");

@@ -291,6 +291,18 @@ std::vector<SnapshotRecord> Meta::Transaction::list_snapshots(std::string_view s
   return snapshots;
 }
 
+void Meta::Transaction::for_each_snapshot(std::string_view space,
+                                          const std::function<void(const SnapshotRecord&)>& visit) {
+  constexpr size_t kAtOnce = 1000;
+  int64_t last = 0;
+  for (;;) {
+    const std::vector<SnapshotRecord> page = list_snapshots(space, last, kAtOnce);
+    if (page.empty()) return;
+    for (const SnapshotRecord& snapshot : page) visit(snapshot);
+    last = page.back().id;
+  }
+}
+
 std::vector<SnapshotRecord> Meta::Transaction::chain(int64_t id) {
   SqlConnection& sql = impl_->sql();
   std::vector<SnapshotRecord> chain;

@@ -48,6 +48,10 @@ SysError full_error(const std::string& path) {
 
 }  // namespace
 
+std::string database_path(const Layout& layout) {
+  return fmt::format("{}/{}", layout.path(), kDatabaseName.c_str());
+}
+
 SqlConnection::SqlConnection(const std::string& path) : path_(path) {
   sqlite3* database = nullptr;
   const int result = sqlite3_open_v2(

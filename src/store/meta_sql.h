@@ -12,9 +12,15 @@
 #include <string_view>
 
 #include "base/digest.h"
+#include "base/path.h"
+#include "store/layout.h"
 #include "store/time.h"
 
 namespace veneer {
+
+inline constexpr PathView kDatabaseName = "store.db";
+inline constexpr PathView kMetaLockName = "store.lock";
+std::string database_path(const Layout& layout);
 
 // One connection, for one thread at a time. Its statements are compiled once and kept.
 class SqlConnection {

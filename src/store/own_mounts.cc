@@ -10,7 +10,6 @@ namespace veneer {
 
 namespace {
 
-constexpr size_t kPageSnapshots = 1000;
 constexpr std::string_view kBindOptions[] = {"bind", "rbind", "ro", "rw"};
 constexpr std::string_view kUpperOption = "upperdir=";
 constexpr std::string_view kLowerOption = "lowerdir=";
@@ -103,15 +102,12 @@ class LowerSearch {
   }
 
   std::optional<SnapshotRecord> find_variant(std::string_view space, int64_t variant) {
-    int64_t last = 0;
-    for (;;) {
-      const auto page = transaction_.list_snapshots(space, last, kPageSnapshots);
-      if (page.empty()) return std::nullopt;
-      for (const SnapshotRecord& snapshot : page)
-        if (snapshot.variant && snapshot.variant->id == variant && matches(snapshot))
-          return snapshot;
-      last = page.back().id;
-    }
+    std::optional<SnapshotRecord> found;
+    transaction_.for_each_snapshot(space, [&](const SnapshotRecord& snapshot) {
+      if (!found && snapshot.variant && snapshot.variant->id == variant && matches(snapshot))
+        found = snapshot;
+    });
+    return found;
   }
 
   Store& store_;

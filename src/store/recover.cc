@@ -24,24 +24,11 @@ namespace veneer {
 namespace {
 
 constexpr PathView kOpenedName = "opened";
-constexpr size_t kPageSnapshots = 1000;
-
-void for_each_snapshot(Meta::Transaction& transaction,
-                       const std::function<void(const SnapshotRecord&)>& visit) {
-  int64_t last = 0;
-  for (;;) {
-    const auto page = transaction.list_snapshots("", last, kPageSnapshots);
-    if (page.empty()) return;
-    for (const SnapshotRecord& snapshot : page) visit(snapshot);
-    last = page.back().id;
-  }
-}
 
 std::set<std::string> snapshot_names(Meta::Transaction& transaction) {
   std::set<std::string> names;
-  for_each_snapshot(transaction, [&](const SnapshotRecord& snapshot) {
-    names.insert(std::to_string(snapshot.id));
-  });
+  transaction.for_each_snapshot(
+      "", [&](const SnapshotRecord& snapshot) { names.insert(std::to_string(snapshot.id)); });
   return names;
 }
 
@@ -96,7 +83,7 @@ void clear_orphans(Meta::Transaction& transaction, const Layout& layout, Lowers&
 // A committed one has been synced. Where the directory is there all of it is: it came by one
 // rename.
 void restore_new_snapshots(Store& store, Meta::Transaction& transaction) {
-  for_each_snapshot(transaction, [&](const SnapshotRecord& snapshot) {
+  transaction.for_each_snapshot("", [&](const SnapshotRecord& snapshot) {
     if (snapshot.info.kind == Kind::committed || snapshot.variant) return;
     if (exists_at(store.layout().snapshots(), Layout::snapshot_name(snapshot.id))) return;
     try {
