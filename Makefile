@@ -69,7 +69,8 @@ lint: ## formatting, clang-tidy and shellcheck
 	$(shell_files) | xargs -r shellcheck -x
 	$(call configure,tidy)
 	cmake --build --preset tidy --target veneer_proto_code
-	run-clang-tidy-19 -quiet -p build/tidy -j $(JOBS) '$(CURDIR)/(src|tests|bench)/(?!.*_test\.cc)'
+	run-clang-tidy-19 -quiet -p build/tidy -j $(JOBS) \
+	  '$(CURDIR)/(build/tidy/src/.*/UnifiedSource|(src|tests|bench)/(?!.*_test\.cc))'
 
 bench: release ## side by side with what is installed (root)
 	$(need_root)
