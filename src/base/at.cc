@@ -382,9 +382,10 @@ bool has_owner(const struct stat& st, uid_t uid, gid_t gid) {
   return st.st_uid == uid && st.st_gid == gid;
 }
 
-// chown(2) clears set-id bits.
-mode_t mode_after_chown(const struct stat& st, bool is_chowned) {
-  return st.st_mode & (is_chowned ? 0777 : 07777);
+// chown(2) clears the set-id bits of some files (fs/attr.c), of directories never.
+bool has_mode(const struct stat& st, bool is_chowned, mode_t mode) {
+  const bool may_lose_bits = is_chowned && (mode & (S_ISUID | S_ISGID)) != 0;
+  return (st.st_mode & 07777) == mode && !may_lose_bits;
 }
 
 }  // namespace
@@ -393,14 +394,14 @@ void set_owner_and_mode_at(int dir, PathView path, uid_t uid, gid_t gid, mode_t 
   const struct stat st = stat_at(dir, path);
   const bool is_right = has_owner(st, uid, gid);
   if (!is_right) chown_at(dir, path, uid, gid);
-  if (!S_ISLNK(st.st_mode) && mode_after_chown(st, !is_right) != mode) chmod_at(dir, path, mode);
+  if (!S_ISLNK(st.st_mode) && !has_mode(st, !is_right, mode)) chmod_at(dir, path, mode);
 }
 
 void set_owner_and_mode_fd(int fd, uid_t uid, gid_t gid, mode_t mode) {
   const struct stat st = stat_fd(fd);
   const bool is_right = has_owner(st, uid, gid);
   if (!is_right) chown_fd(fd, uid, gid);
-  if (mode_after_chown(st, !is_right) != mode) chmod_fd(fd, mode);
+  if (!has_mode(st, !is_right, mode)) chmod_fd(fd, mode);
 }
 
 void set_times_at(int dir, PathView path, const timespec& access, const timespec& modify) {

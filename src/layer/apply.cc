@@ -139,10 +139,9 @@ class Applier {
   void make_hard_link(const tar::Entry& entry) {
     finish_writing();
     assign_entry_path(target_, entry.link_target, "the link's target");
-    RelPath target_parent;
-    target_parent.assign_part(target_.parent());
-    const std::optional<UniqueFd> dir =
-        maybe_resolve_in_root(root_, target_parent, O_PATH | O_DIRECTORY);
+    const std::shared_ptr<const UniqueFd> dir =
+        open_target(target_.parent()) ? parent().fd : nullptr;
+    VENEER_CHECK(open_target(path_.parent()));
     const std::optional<struct stat> st =
         dir ? maybe_stat_at(dir->get(), target_.leaf()) : std::nullopt;
     if (!st) fail(Code::corrupt, "a hard link to \"{}\", which is not there", entry.link_target);
@@ -391,7 +390,13 @@ class Applier {
       path.assign_part(std::string_view(target.str()).substr(0, end));
       if (!open_parent(path.str())) make_implied_directory(path);
     }
-    VENEER_CHECK(open_parent(name));
+    VENEER_CHECK(open_parent(target.str()));
+  }
+
+  // Opens the directory that `name` leads to, if it is there: also by a link through a name that is
+  // not there and back ("gone/../here"), which the kernel does not follow.
+  bool open_target(std::string_view name) {
+    return open_parent(name) || open_parent(follow_links(name).str());
   }
 
   // Where `name` leads, also where that is not there yet.
@@ -445,7 +450,7 @@ class Applier {
   }
 
   void whiteout(std::string_view target) {
-    if (!open_parent(path_.parent())) return;
+    if (!open_target(path_.parent())) return;
     const int dir = parent_dir();
     const RelPath name = RelPath::parse_name(target, "whiteout");
     const std::optional<struct stat> st = maybe_stat_at(dir, name);
@@ -459,7 +464,7 @@ class Applier {
   }
 
   void make_opaque() {
-    if (!open_parent(path_.parent())) return;
+    if (!open_target(path_.parent())) return;
     const std::string path = parent().path;
     remove_older(open_dir_at(parent_dir(), ".").get(), path);
   }

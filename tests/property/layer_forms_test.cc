@@ -275,7 +275,8 @@ class Generator {
     step.what.path = path();
     step.what.modified.seconds = static_cast<int64_t>(1000 + pick(1000));
     step.what.uid = static_cast<uint32_t>(pick(3));
-    step.what.mode = pick(2) == 0 ? 0644 : 0750;
+    static constexpr uint32_t kModes[] = {0644, 0750, 02750, 01750, 06755};
+    step.what.mode = kModes[pick(std::size(kModes))];
     switch (pick(12)) {
       case 0:
       case 1:
@@ -289,11 +290,11 @@ class Generator {
         step.what.type = EntryType::directory;
         break;
       case 5: {
-        static constexpr const char* kTargets[] = {"a",    "/b",      "../c", "/a/b",
-                                                   "dd/a", "nowhere", "."};
+        static constexpr const char* kTargets[] = {"a",       "/b", "../c",   "/a/b",      "dd/a",
+                                                   "nowhere", ".",  "a/../b", "/c/a/../.."};
         step.what.type = EntryType::symlink;
         step.what.mode = 0777;
-        step.what.link_target = kTargets[pick(7)];
+        step.what.link_target = kTargets[pick(std::size(kTargets))];
         break;
       }
       case 6:

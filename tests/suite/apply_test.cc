@@ -235,6 +235,22 @@ TEST_P(Apply, ADirectoryEntryReplacesAttributesAndKeepsContent) {
   EXPECT_EQ(test::describe_tree(root).at("d"), "040755 9:0 42.000000000 user.new=32");
 }
 
+// chown(2) clears none of these bits on a directory, and not all of them on a file.
+TEST_P(Apply, ADirectoryEntryReplacesSetIdAndStickyBits) {
+  LayerTar lower;
+  lower.dir("staff", {.mode = 02775, .gid = 50}).dir("tmp", {.mode = 01777});
+  lower.dir("same", {.mode = 06755}).dir("implied", {.mode = 03755, .uid = 7});
+  below(lower);
+  LayerTar layer;
+  layer.dir("staff", {.mode = 0775}).dir("tmp", {.mode = 0777, .uid = 1});
+  layer.dir("same", {.mode = 06755, .uid = 1}).whiteout("implied").file("implied/new", "");
+  const Tree tree = test::describe_tree(apply(layer));
+  EXPECT_TRUE(tree.at("staff").starts_with("040775 0:0 ")) << tree.at("staff");
+  EXPECT_TRUE(tree.at("tmp").starts_with("040777 1:0 ")) << tree.at("tmp");
+  EXPECT_TRUE(tree.at("same").starts_with("046755 1:0 ")) << tree.at("same");
+  EXPECT_TRUE(tree.at("implied").starts_with("040755 0:0 ")) << tree.at("implied");
+}
+
 // Whatever stands at a name gives way, except a directory to a directory.
 TEST_P(Apply, EveryKindReplacesEveryKind) {
   const std::vector<std::pair<std::string, std::function<void(LayerTar&, const std::string&)>>>
@@ -296,6 +312,21 @@ TEST_P(Apply, LinksToWhatIsNotThereYetAreFollowed) {
   looping.symlink("loop", "loop").file("loop/f", "");
   test::Scratch other;
   EXPECT_THROW(apply_bytes(looping.bytes(), other.dir()), Error);
+}
+
+// The kernel does not follow "gone/..": in a layer it leads where it would if all were there.
+TEST_P(Apply, LinksThroughWhatIsNotThereAreFollowed) {
+  LayerTar lower;
+  lower.file("y/old", "").file("y/kept", "").file("plain", "");
+  below(lower);
+  LayerTar layer;
+  layer.symlink("gone", "x/../y").symlink("by-file", "plain/../z");
+  layer.file("gone/new", "1").file("by-file/f", "2").whiteout("gone/old");
+  layer.hard_link("linked", "gone/new").hard_link("gone/again", "by-file/f");
+  const int root = apply(layer);
+  EXPECT_EQ(names_of(root), "by-file gone linked plain y y/again y/kept y/new z z/f");
+  EXPECT_EQ(read_file_at(root, "linked", 100), "1");
+  EXPECT_EQ(read_file_at(root, "y/again", 100), "2");
 }
 
 TEST_P(Apply, WhiteoutsThroughLinksReachTheirTarget) {
