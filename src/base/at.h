@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -90,8 +91,11 @@ bool try_link_at(int from_dir, PathView from, int to_dir, PathView to);
 void unlink_at(int dir, PathView path);
 void remove_dir_at(int dir, PathView path);
 // Removes whatever is there, a tree included; not following links, at any depth with a bounded
-// number of descriptors. True if there was something. Stops at a mount point (failed_precondition).
-bool remove_tree_at(int dir, PathView path);
+// number of descriptors (on overlayfs, which cannot move a directory of a lower layer, with two a
+// level). True if there was something. Stops at a mount point (failed_precondition), unless
+// `detach` unmounts what is on top of <dir>/<name> there and says so with true.
+using DetachMount = std::function<bool(int dir, PathView name)>;
+bool remove_tree_at(int dir, PathView path, const DetachMount& detach = {});
 // Removes everything in an open directory.
 void remove_children(int dir);
 // Never replaces: EEXIST if the target is there.

@@ -43,8 +43,9 @@ uint64_t IdLock::count() const {
 }
 
 void IdLock::set_count(uint64_t count) {
-  const std::string text = std::to_string(count);
-  set_size(file_.get(), 0);
+  // Of one length, in one write: a process that is killed leaves the old count or the new one, and
+  // a full disk matters only to the first.
+  const std::string text = fmt::format("{:<20}", count);
   write_all_at(file_.get(), std::as_bytes(std::span(text)), 0);
 }
 

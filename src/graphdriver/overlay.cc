@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <ctime>
 #include <optional>
@@ -31,6 +32,7 @@ constexpr std::string_view kReservedPrefix = ".veneer-";           // no id; our
 constexpr std::string_view kProbePrefix = ".veneer-probe-";        // of mount/features, in home
 constexpr std::string_view kTmpRootPrefix = "tmproot";             // Docker's
 constexpr std::string_view kOwnTmpRootPrefix = "tmproot-veneer-";  // locked while in use
+constexpr std::string_view kLostFound = "lost+found";              // of ext4
 // A Docker that runs on this home locks nothing: what it is making is left alone for so long.
 constexpr time_t kForeignGraceSeconds = 3600;
 constexpr std::string_view kOverlayVolatile = "overlay.volatile";
@@ -42,10 +44,13 @@ constexpr const char* kNoIndex = "index=off";
 constexpr std::array<uint64_t, 6> kRefusedBacking{magic::kAufs, magic::kBtrfs,   magic::kEcryptfs,
                                                   magic::kNfs,  magic::kOverlay, magic::kZfs};
 
+bool is_reserved(std::string_view id) {
+  return id.starts_with(kReservedPrefix) || id == kLostFound;
+}
+
 RelPath parse_overlay_id(std::string_view id) {
   RelPath name = parse_id(id);
-  if (id.starts_with(kReservedPrefix))
-    fail(Code::invalid_argument, "the id \"{}\" is reserved", id);
+  if (is_reserved(id)) fail(Code::invalid_argument, "the id \"{}\" is reserved", id);
   return name;
 }
 
@@ -93,6 +98,10 @@ std::string check_backing(int dir, const std::string& home, bool is_made) {
     if (!is_made || !is_about_room(error.error_number())) throw;
   }
   return name;
+}
+
+bool is_private(const struct stat& st) {
+  return (st.st_mode & 07777) == 0700;
 }
 
 bool is_old(const struct stat& st) {
@@ -210,12 +219,14 @@ void OverlayDriver::clean_up_after_crashes() {
     if (!layer) continue;
     try {
       clean_up_layer(layer->get(), name);
-    } catch (const SysError& error) {
-      // Another process, a Docker perhaps, was at the same thing.
-      if (error.error_number() != ENOENT) throw;
+    } catch (const Error&) {
+      // Another process, a Docker perhaps, was at the same thing, or something cannot be removed:
+      // no reason to refuse the other layers.
     }
   }
 }
+
+constexpr std::string_view kLayerParts[] = {"root", "upper", "lower-id", "work", "merged"};
 
 // What a layer's directory holds.
 struct Parts {
@@ -223,6 +234,8 @@ struct Parts {
   bool upper = false;
   bool lower_id = false;
   bool tmp_root = false;
+  bool is_empty = true;
+  bool has_others = false;  // what no layer has
 
   // An image has a root and no more; a container has an upper and a lower-id.
   bool is_whole() const { return root ? !upper && !lower_id : upper && lower_id; }
@@ -232,10 +245,14 @@ Parts read_parts(int layer) {
   Parts parts;
   DirReader reader(layer);
   while (const auto entry = reader.next()) {
-    parts.root |= entry->name() == "root";
-    parts.upper |= entry->name() == "upper";
-    parts.lower_id |= entry->name() == "lower-id";
-    parts.tmp_root |= entry->name().starts_with(kTmpRootPrefix);
+    const std::string_view name = entry->name();
+    parts.root |= name == "root";
+    parts.upper |= name == "upper";
+    parts.lower_id |= name == "lower-id";
+    parts.tmp_root |= name.starts_with(kTmpRootPrefix);
+    parts.is_empty = false;
+    parts.has_others |= std::ranges::find(kLayerParts, name) == std::end(kLayerParts) &&
+                        !name.starts_with(kTmpRootPrefix);
   }
   return parts;
 }
@@ -251,6 +268,7 @@ void finish_image(int layer) {
 // The rest of an apply_diff() that died, of ours or of a Docker's, and layers that a Docker began.
 void OverlayDriver::clean_up_layer(int layer, const RelPath& id) {
   const Parts seen = read_parts(layer);
+  if (seen.has_others) return;  // no layer: somebody's directory, in a home that is none
   if (seen.tmp_root) {
     remove_stale(layer, kOwnTmpRootPrefix);
     remove_old(layer, kTmpRootPrefix);
@@ -261,7 +279,7 @@ void OverlayDriver::clean_up_layer(int layer, const RelPath& id) {
   if (parts.is_whole()) return;
   if (parts.root) {
     finish_image(layer);
-  } else if (is_old(stat_fd(layer))) {
+  } else if (const auto st = stat_fd(layer); is_old(st) && (!parts.is_empty || is_private(st))) {
     remove_via_staging(staging_.get(), home_.get(), id);
   }
 }
@@ -322,7 +340,7 @@ bool OverlayDriver::exists(std::string_view id) const {
 std::vector<std::string> OverlayDriver::list() const {
   std::vector<std::string> ids;
   for (std::string& name : list_dir(home_.get()))
-    if (!name.starts_with(kReservedPrefix)) ids.push_back(std::move(name));
+    if (!is_reserved(name)) ids.push_back(std::move(name));
   return ids;
 }
 
@@ -452,6 +470,7 @@ std::string OverlayDriver::get(std::string_view id, std::string_view mount_label
   if (is_mount_point_at(layer.get(), "merged")) {
     count = lock.count();
   } else {
+    lock.set_count(0);  // takes the room that the count needs, before there is a mount
     mount_layer(name, layer.get(), mount_label);
   }
   lock.set_count(count + 1);

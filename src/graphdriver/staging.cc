@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/failpoint.h"
 #include "base/lock.h"
+#include "mount/mount.h"
 
 namespace veneer {
 
@@ -42,7 +43,7 @@ void remove_via_staging(int staging_dir, int from_dir, PathView name) {
   (void)try_lock_fd(directory.get());  // remove_stale() leaves it to us
   const RelPath removed = RelPath::parse_name(random_name(), "name");
   rename_at(from_dir, name, staging_dir, removed);
-  (void)remove_tree_at(staging_dir, removed);
+  (void)remove_tree_and_mounts_at(staging_dir, removed);
 }
 
 void remove_stale(int dir, std::string_view prefix) {
@@ -50,7 +51,12 @@ void remove_stale(int dir, std::string_view prefix) {
     if (!name.starts_with(prefix)) continue;
     const RelPath path = RelPath::parse_name(name, "name");
     const auto fd = maybe_open_dir_at(dir, path);
-    if (fd && try_lock_fd(fd->get())) (void)remove_tree_at(dir, path);
+    if (!fd || !try_lock_fd(fd->get())) continue;
+    try {
+      (void)remove_tree_and_mounts_at(dir, path);
+    } catch (const Error&) {
+      // An immutable file, say. It stays for a later try; nobody waits for this.
+    }
   }
 }
 

@@ -31,10 +31,11 @@ class Staging {
 };
 
 // Takes what is at <from_dir>/<name> out of sight with one rename into `staging_dir` (the commit
-// point of a removal), then removes it.
+// point of a removal), then removes it, and detaches what is mounted inside.
 void remove_via_staging(int staging_dir, int from_dir, PathView name);
 
-// Removes the entries of `dir` whose names start with `prefix` and that no one has locked.
+// Removes the entries of `dir` whose names start with `prefix` and that no one has locked. What
+// cannot be removed stays.
 void remove_stale(int dir, std::string_view prefix);
 
 }  // namespace veneer

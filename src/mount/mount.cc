@@ -100,6 +100,12 @@ bool unmount_at(int dir, PathView target, Unmount how) {
   fail_errno(error_number, "umount {}", target.c_str());
 }
 
+bool remove_tree_and_mounts_at(int dir, PathView path) {
+  return remove_tree_at(dir, path, [](int parent, PathView name) {
+    return unmount_at(parent, name, Unmount::detach);
+  });
+}
+
 bool is_mount_point_at(int dir, PathView path) {
   struct statx status{};
   if (::statx(dir, path.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &status) != 0) {

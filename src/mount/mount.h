@@ -41,6 +41,9 @@ void attach_mount(int mount, int dir, PathView target);
 enum class Unmount { now, detach };
 bool unmount_at(int dir, PathView target, Unmount how = Unmount::now);
 
+// As remove_tree_at() (base/at.h), and mounts in the tree are detached, not followed.
+bool remove_tree_and_mounts_at(int dir, PathView path);
+
 // What `build` returns, a detached mount. It is called on a thread that has a mount namespace of
 // its own: what it mounts is seen by nobody else, and goes with the thread.
 UniqueFd build_unseen(const std::function<UniqueFd()>& build);

@@ -173,6 +173,21 @@ TEST_F(Overlay, ACountWithoutItsMountIsNone) {
   EXPECT_FALSE(is_mount_point_at(home_.get(), "c/merged"));
 }
 
+// A disk that is full, or a death in between, must not leave others' mount without a count.
+TEST_F(Overlay, ACountIsWrittenInOnePiece) {
+  driver_->get("c", "");
+  const UniqueFd run = open_root(scratch_.path() + "/run/overlay");
+  const RelPath file = RelPath::parse(list_dir(run.get()).at(0) + "/c");
+  const off_t size = stat_at(run.get(), file).st_size;
+  EXPECT_GT(size, 0);
+  for (int more = 0; more < 12; ++more) driver_->get("c", "");
+  EXPECT_EQ(stat_at(run.get(), file).st_size, size);
+  for (int holder = 0; holder < 12; ++holder) driver_->put("c");
+  EXPECT_TRUE(is_mount_point_at(home_.get(), "c/merged"));
+  driver_->put("c");
+  EXPECT_FALSE(is_mount_point_at(home_.get(), "c/merged"));
+}
+
 TEST_F(Overlay, ABusyMountIsNotPut) {
   const UniqueFd root = open_root(driver_->get("c", ""));
   try {
@@ -184,22 +199,81 @@ TEST_F(Overlay, ABusyMountIsNotPut) {
   EXPECT_TRUE(is_mount_point_at(home_.get(), "c/merged"));
 }
 
-// A mount that someone left inside the upper's directory is not followed by a removal.
+// Mounts that someone left in a layer, of directories and of files, are detached and not followed.
 TEST_F(Overlay, RemovalStaysOutOfMounts) {
   const UniqueFd precious = scratch_.make("precious");
   write_file_at(precious.get(), "data", "", 0644);
-  make_dir_at(home_.get(), "c/upper/m", 0755);
-  const std::string target = scratch_.path() + "/home/c/upper/m";
-  ASSERT_EQ(::mount((scratch_.path() + "/precious").c_str(), target.c_str(), "", MS_BIND, nullptr),
-            0);
-  EXPECT_THROW(driver_->remove("c"), Error);
+  const auto bind = [&](const std::string& from, const std::string& to) {
+    const std::string source = scratch_.path() + from;
+    const std::string target = scratch_.path() + "/home/" + to;
+    ASSERT_EQ(::mount(source.c_str(), target.c_str(), "", MS_BIND, nullptr), 0) << to;
+  };
+  const auto mounts_before = scratch_.mounts();
+  const UniqueFd root = open_root(driver_->get("image", ""));
+  make_dir_at(root.get(), "proc", 0755);
+  write_file_at(root.get(), "resolv.conf", "", 0644);
+  for (int twice = 0; twice < 2; ++twice) {
+    bind("/precious", "image/root/proc");
+    bind("/precious/data", "image/root/resolv.conf");
+  }
+  driver_->remove("c");
+  driver_->remove("image");
   EXPECT_TRUE(exists_at(precious.get(), "data"));
-  for (const std::string& name : list_dir(open_dir_at(home_.get(), ".veneer-staging").get()))
-    (void)::umount2(
-        fmt::format("{}/home/.veneer-staging/{}/upper/m", scratch_.path(), name).c_str(),
-        MNT_DETACH);
-  (void)::umount2(target.c_str(), MNT_DETACH);
+  EXPECT_EQ(scratch_.mounts(), mounts_before);
+  EXPECT_TRUE(list_dir(open_dir_at(home_.get(), ".veneer-staging").get()).empty());
+}
+
+// What cannot be deleted keeps no one from the other layers.
+TEST_F(Overlay, WhatCannotBeRemovedIsLeftBehind) {
+  make_dir_at(home_.get(), ".veneer-staging/dead", 0700);
+  make_dir_at(home_.get(), "half", 0700);
+  make_dir_at(home_.get(), "half/upper", 0755);
+  const PathView immutable[] = {PathView(".veneer-staging/dead/f"), PathView("half/upper/f")};
+  for (const PathView path : immutable) {
+    write_file_at(home_.get(), path, "", 0644);
+    test::set_immutable(home_.get(), path, true);
+  }
+  const timespec long_ago{.tv_sec = ::time(nullptr) - 3700, .tv_nsec = 0};
+  set_times_at(home_.get(), "half", long_ago, long_ago);
   reopen();
+  EXPECT_TRUE(driver_->exists("c"));
+  driver_->remove("c");
+  test::set_immutable(home_.get(), immutable[0], false);
+  const UniqueFd staging = open_dir_at(home_.get(), ".veneer-staging");
+  for (const std::string& name : list_dir(staging.get())) {  // half went here
+    const RelPath upper = RelPath::parse(name + "/upper/f");
+    if (exists_at(staging.get(), upper)) test::set_immutable(staging.get(), upper, false);
+  }
+  reopen();
+  EXPECT_EQ(driver_->list(), std::vector<std::string>{"image"});
+  EXPECT_TRUE(list_dir(open_dir_at(home_.get(), ".veneer-staging").get()).empty());
+}
+
+// A home that is none: /var/lib/veneer, /var/lib/docker/overlay2, somebody's directory.
+TEST_F(Overlay, WhatIsNoLayerIsNotDeleted) {
+  for (const PathView path : {PathView("snapshots"), PathView("lost+found"), PathView("src")})
+    make_dir_at(home_.get(), path, 0755);
+  write_file_at(home_.get(), "src/main.cc", "", 0644);
+  make_dir_at(home_.get(), "overlay2", 0700);
+  for (const PathView path : {PathView("overlay2/diff"), PathView("overlay2/work")})
+    make_dir_at(home_.get(), path, 0755);
+  make_dir_at(home_.get(), "user", 0700);
+  for (const PathView path : {PathView("user/root"), PathView("user/upper"), PathView("user/doc")})
+    make_dir_at(home_.get(), path, 0755);
+  const timespec long_ago{.tv_sec = ::time(nullptr) - 3700, .tv_nsec = 0};
+  for (const PathView path : {PathView("snapshots"), PathView("lost+found"), PathView("src"),
+                              PathView("overlay2"), PathView("user")})
+    set_times_at(home_.get(), path, long_ago, long_ago);
+  const auto look = [&] {
+    auto tree = test::describe_tree(home_.get());
+    tree.erase(".");  // where the probe was
+    return tree;
+  };
+  const auto before = look();
+  reopen();
+  EXPECT_EQ(look(), before);
+  EXPECT_EQ(driver_->list(),
+            (std::vector<std::string>{"c", "image", "overlay2", "snapshots", "src", "user"}));
 }
 
 TEST_F(Overlay, WhatCrashesLeftIsRemoved) {

@@ -1,7 +1,9 @@
 #include "tests/support/tree.h"
 
 #include <dirent.h>
+#include <linux/fs.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -118,6 +120,12 @@ std::string names_of(int dir) {
   for (const auto& [path, line] : describe_tree(dir))
     if (path != ".") names += (names.empty() ? "" : " ") + path;
   return names;
+}
+
+void set_immutable(int dir, PathView path, bool is_immutable) {
+  const UniqueFd file = open_at(dir, path, O_RDONLY);
+  int flags = is_immutable ? FS_IMMUTABLE_FL : 0;
+  check(::ioctl(file.get(), FS_IOC_SETFLAGS, &flags), "FS_IOC_SETFLAGS");
 }
 
 }  // namespace veneer::test

@@ -40,6 +40,9 @@ struct Describe {
 // xattrs and the first name of its hard-link group.
 std::map<std::string, std::string> describe_tree(int dir, const Describe& what = {});
 
+// chattr(1) +i or -i: what cannot be removed, by root either.
+void set_immutable(int dir, PathView path, bool is_immutable);
+
 // The names only, sorted, joined by blanks: "d d/new f". Directories without their slash.
 std::string names_of(int dir);
 
