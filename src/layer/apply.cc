@@ -57,7 +57,7 @@ class Applier {
       }
     }
     if (options_.needs_end_marker && !reader_.has_end_marker())
-      fail(Code::corrupt, "the tar has no end: it is not whole");
+      fail(Code::corrupt, "the tar has no end at offset {}: it is not whole", reader_.offset());
     reader_.drain();
     writer_.finish();
     (void)remove_tree_at(root_, RelPath::parse(kAufsLinkDir));

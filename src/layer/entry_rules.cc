@@ -2,6 +2,8 @@
 
 #include <sys/sysmacros.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "layer/whiteout.h"
 
@@ -24,8 +26,18 @@ void assign_entry_path(RelPath& path, std::string_view name, std::string_view wh
 
 bool is_aufs_metadata(const RelPath& path) {
   const std::string_view text = path.str();
-  const std::string_view first = text.substr(0, text.find('/'));
-  return first.starts_with(kAufsPrefix) && first != kOpaqueName && first != kAufsLinkDir;
+  size_t at = 0;
+  size_t end = 0;
+  while ((at = text.find(kWhiteoutPrefix, end)) != text.npos) {
+    end = std::min(text.find('/', at), text.size());
+    if (at > 0 && text[at - 1] != '/') continue;
+    const std::string_view name = text.substr(at, end - at);
+    const bool is_last = end == text.size();
+    if ((is_last && name == kOpaqueName) || (at == 0 && name == kAufsLinkDir)) continue;
+    if (name.starts_with(kAufsPrefix)) return true;
+    if (!is_last) fail(Code::corrupt, "an entry in \"{}\", which is a whiteout", name);
+  }
+  return false;
 }
 
 void check_entry_owner(const tar::Entry& entry) {

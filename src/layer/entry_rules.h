@@ -24,8 +24,9 @@ timespec to_timespec(const tar::Timestamp& time);
 // invalid_argument for one that climbs out with "..", saying that `what` does.
 void assign_entry_path(RelPath& path, std::string_view name, std::string_view what);
 
-// True for what aufs kept for itself at the top of a branch. Its link directory is not among them:
-// the files there are the sources of hard links, and go when the layer is done.
+// True for what aufs kept for itself, wherever it is: no layer can hold such names. Its link
+// directory at the top is not among them: the files there are the sources of hard links, and go
+// when the layer is done. Throws corrupt for an entry below the name of a whiteout.
 bool is_aufs_metadata(const RelPath& path);
 
 // Throws invalid_argument for the ids that no file can have.

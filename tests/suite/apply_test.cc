@@ -460,9 +460,20 @@ TEST_P(Apply, AufsLeftovers) {
   LayerTar layer;
   layer.dir(".wh..wh.plnk").file(".wh..wh.plnk/1.2", "shared").hard_link("a", ".wh..wh.plnk/1.2");
   layer.file(".wh..wh.aufs", "").dir(".wh..wh.orph").file(".wh..wh.orph/x", "");
+  layer.dir("d").file("d/.wh..wh.x", "").dir("d/.wh..wh.orph").file("d/.wh..wh.orph/x", "");
+  layer.file("d/x.wh.y", "").file(".wh..wh..opq/x", "");
   const int root = apply(layer);
-  EXPECT_EQ(names_of(root), "a");
+  EXPECT_EQ(names_of(root), "a d d/x.wh.y");
   EXPECT_EQ(read_file_at(root, "a", 100), "shared");
+}
+
+TEST_P(Apply, NothingIsInAWhiteout) {
+  for (const char* name : {".wh.x/f", "d/.wh.x/f", "d/.wh.x/d/f"}) {
+    test::Scratch other;
+    LayerTar layer;
+    layer.file(name, "");
+    EXPECT_THROW(apply_bytes(layer.bytes(), other.dir()), Error) << name;
+  }
 }
 
 TEST_P(Apply, TheIdThatIsNoneIsRefused) {
