@@ -172,16 +172,22 @@ int apply(const DriverRequest& request, Driver& driver) {
   FdSource from(STDIN_FILENO);
   DecompressingSource plain(from);
   PrefetchSource tar(plain);
-  return answer_size(request, driver.apply_diff(request.id, request.parent, tar));
+  try {
+    return answer_size(request, driver.apply_diff(request.id, request.parent, tar));
+  } catch (Error& error) {
+    error.add_context(fmt::format("layer {}", request.id));
+    throw;
+  }
 }
 
 int size(const DriverRequest& request, Driver& driver) {
   return answer_size(request, driver.diff_size(request.id, request.parent));
 }
 
-int cleanup(const DriverRequest&, Driver& driver) {
+int cleanup(const DriverRequest& request, Driver& driver) {
   driver.cleanup();
-  return kDone;
+  if (!request.context.json) return kDone;
+  return answer(JsonOut().begin_object().end_object());
 }
 
 int load(const DriverRequest& request, Driver& driver) {

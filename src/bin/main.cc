@@ -107,6 +107,9 @@ int run(int argc, char** argv) {
     CLI::App app("Veneer, a container layer store", "veneer");
     app.require_subcommand(1);
     app.fallthrough();
+    app.footer(
+        "Example:\n  veneer load debian.tar --name debian:12\n"
+        "  veneer create debian:12 --name box\n  veneer mount box");
     app.get_formatter()->column_width(28);
     // An alias or a script's options come first, and what is typed after them counts.
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);

@@ -33,6 +33,6 @@ print(out / "blobs/sha256" / manifest["layers"][1]["digest"][7:])
 PYTHON
 )
   apply_blob() { driver apply empty "$good" <"$blob"; }
-  refused 1 '^veneer: driver apply: ' apply_blob
+  refused 1 '^veneer: driver apply: layer empty: entry ("[^"]*" )?at offset [0-9]+: ' apply_blob
   [[ $(home_listing) == "$listing" ]] || fail "apply of $name changed the home"
 done

@@ -33,7 +33,7 @@ for verb in create create-rw get put remove exists list status metadata diff cha
   [[ $help == *"veneer driver"*"Example:"*"veneer "*"$verb"* ]] || fail "help of $verb: $help"
   grep -q "^\.It Cm $verb\b" "$SUPPORT/../../docs/man/veneer-driver.1" || fail "no manual of $verb"
 done
-[[ $(veneer --help) == *driver*info* ]] || fail "veneer --help"
+[[ $(veneer --help) == *driver*info*"Example:"*"veneer load "* ]] || fail "veneer --help"
 [[ $(veneer --version) =~ ^veneer\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "veneer --version"
 
 # exists answers with its status and prints nothing, but for --json.
@@ -57,7 +57,7 @@ expect "--home over --root" base "$(veneer --root "$SCRATCH/other" driver --home
 
 # Every --json document is JSON.
 for words in "info" "driver list" "driver status" "driver metadata base" "driver changes base" \
-             "driver size base" "driver create more" "driver remove more"; do
+             "driver size base" "driver create more" "driver remove more" "driver cleanup"; do
   # shellcheck disable=SC2086 # words are several arguments
   veneer --json $words | python3 -m json.tool >/dev/null || fail "veneer --json $words"
 done

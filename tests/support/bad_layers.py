@@ -15,6 +15,7 @@ import oci_layout
 BLOCK = 512
 END = bytes(2 * BLOCK)
 LAYER = r"^veneer: driver load: layer 2 \(sha256:[0-9a-f]{12}\): "
+IN_GZIP = r'entry ("[^"]+" )?at offset [0-9]+: .*(byte [0-9]+|digest)'
 
 
 def octal(number, width):
@@ -76,10 +77,10 @@ def tar_cases():
 
     good = file(b"a/first") + file(b"a/second", b"x" * 700)
     for cut in (1, 511, 513, 1023, 1025, 1536, 2000, 2559):
-        yield f"truncated-{cut}", good[:cut], ".*offset"
+        yield f"truncated-{cut}", good[:cut], entry("", 0 if cut < 1024 else 1024)
     yield "checksum", file(b"good") + file(b"bad", checksum=1), entry("", 1024)
     yield "no-tar", b"\x04\x22\x4d\x18" + b"an lz4 frame, if one believes it" * 40, entry("", 0)
-    yield "one-zero-block", file(b"good") + bytes(BLOCK) + file(b"after") + END, ".*"
+    yield "one-zero-block", file(b"good") + bytes(BLOCK) + file(b"after") + END, entry("", 1024)
     yield "unknown-type", file(b"odd", kind=b"Q") + END, entry("odd")
 
     yield "size-2-63", header(b"big", size_field=base256(1 << 63, 12)) + END, entry("big")
@@ -89,16 +90,18 @@ def tar_cases():
     yield "size-no-number", header(b"big", size_field=b"0000000009x\0") + END, entry("big")
     for value in (b"99999999999999999999", b"18446744073709551615", b"9223372036854775807", b"-1",
                   b"12x", b"0x10"):
-        yield f"size-pax-{value.decode()}", pax(record(b"size", value)) + file(b"big") + END, ".*"
+        lie = pax(record(b"size", value))
+        yield f"size-pax-{value.decode()}", lie + file(b"big") + END, entry("big")
 
     lies = {"longer": b"99 path=x\n", "shorter": b"5 path=name\n", "zero": b"0 path=x\n",
             "negative": b"-9 path=x\n", "huge": b"18446744073709551617 path=x\n",
             "no-number": b"x path=x\n", "no-space": b"9path=xyz\n", "no-equals": b"9 pathxy\n",
             "no-newline": b"9 path=xyz", "no-key": b"5 =x\n", "nul": b"10 path=\0x\n"}
     for name, lie in lies.items():
-        yield f"pax-{name}", pax(lie) + file(b"victim") + END, ".*"
-    yield "pax-alone", pax(record(b"path", b"x")), ".*"
-    yield "pax-too-large", header(b"PaxHeaders/x", kind=b"x", size=(1 << 20) + 1), ".*"
+        yield f"pax-{name}", pax(lie) + file(b"victim") + END, entry("victim")
+    yield "pax-alone", pax(record(b"path", b"x")), entry("PaxHeaders/x")
+    large = header(b"PaxHeaders/x", kind=b"x", size=(1 << 20) + 1)
+    yield "pax-too-large", large, entry("PaxHeaders/x")
     sparse = pax(record(b"GNU.sparse.major", b"1"), record(b"GNU.sparse.minor", b"0"),
                  record(b"GNU.sparse.name", b"holes"), record(b"GNU.sparse.realsize", b"999999"))
     many = file(b"holes", b"99999999999\n0\n1\n".ljust(BLOCK, b"\0"))
@@ -106,8 +109,8 @@ def tar_cases():
 
     yield "climbing-name", file(b"../escape") + END, entry("../escape")
     yield "climbing-inside", file(b"a/../../escape") + END, entry("escape")
-    yield "climbing-pax", pax(record(b"path", b"a/../../escape")) + file(b"x") + END, ".*escape"
-    yield "climbing-long", gnu(b"L", b"../" * 50 + b"escape") + file(b"x") + END, ".*escape"
+    yield "climbing-pax", pax(record(b"path", b"a/../../escape")) + file(b"x") + END, entry("escape")
+    yield "climbing-long", gnu(b"L", b"../" * 50 + b"escape") + file(b"x") + END, entry("escape")
     yield "climbing-link", header(b"l", kind=b"1", link=b"../../../etc/passwd") + END, entry("l")
     yield "absolute-link", header(b"l", kind=b"1", link=b"/etc/passwd") + END, entry("l")
     out = header(b"out", kind=b"2", link=b"/etc")
@@ -115,24 +118,24 @@ def tar_cases():
     yield "link-through-link", out + through + END, entry("l", 512)
     yield "link-to-nothing", header(b"l", kind=b"1", link=b"no/such") + END, entry("l")
     yield "link-to-itself", header(b"l", kind=b"1", link=b"l") + END, entry("l")
-    yield "root-as-link", header(b"./", kind=b"2", link=b"/etc") + END, ".*root"
+    yield "root-as-link", header(b"./", kind=b"2", link=b"/etc") + END, entry(r"\./") + ".*root"
     yield "device-0-0", header(b"hide", kind=b"3") + END, entry("hide")
     yield "device-too-large", header(b"dev", kind=b"3", devices=(0o7777777, 1)) + END, entry("dev")
     for name in (b".wh.", b".wh..", b".wh..."):
-        yield f"whiteout{name.decode()}", file(b"d/" + name, b"") + END, ".*"
+        yield f"whiteout{name.decode()}", file(b"d/" + name, b"") + END, entry("d/" + name.decode())
 
     deep = b"d/" * 10000 + b"file"
-    yield "deep-pax", pax(record(b"path", deep)) + file(b"x") + END, ".*"
-    yield "deep-gnu", gnu(b"L", deep) + file(b"x") + END, ".*"
-    yield "name-256", gnu(b"L", b"n" * 256) + file(b"x") + END, ".*nnn"
-    yield "path-4096", pax(record(b"path", b"p/" * 2047 + b"pp")) + file(b"x") + END, ".*p/p"
+    yield "deep-pax", pax(record(b"path", deep)) + file(b"x") + END, entry("d/d")
+    yield "deep-gnu", gnu(b"L", deep) + file(b"x") + END, entry("d/d")
+    yield "name-256", gnu(b"L", b"n" * 256) + file(b"x") + END, entry("nnn")
+    yield "path-4096", pax(record(b"path", b"p/" * 2047 + b"pp")) + file(b"x") + END, entry("p/p")
     yield "target-4096", (pax(record(b"linkpath", b"t" * 4096))
-                          + header(b"link", kind=b"2", link=b"t") + END), ".*"
-    yield "name-empty", file(b"") + END, ".*"
+                          + header(b"link", kind=b"2", link=b"t") + END), entry("link")
+    yield "name-empty", file(b"") + END, entry("")
     xattr = record(b"SCHILY.xattr.user.large", b"v" * 65537)
-    yield "xattr-65537", pax(xattr) + file(b"x") + END, ".*"
+    yield "xattr-65537", pax(xattr) + file(b"x") + END, entry("x")
     xattr = record(b"SCHILY.xattr.user." + b"n" * 251, b"v")
-    yield "xattr-name-256", pax(xattr) + file(b"x") + END, ".*"
+    yield "xattr-name-256", pax(xattr) + file(b"x") + END, entry("x")
 
 
 def main():
@@ -163,7 +166,7 @@ def main():
     archive = file(b"a/first") + file(b"a/second", bytes(range(256)) * 100) + END
     diff_id, packed = oci_layout.digest_of(archive), gzip(archive)
     for cut in (0, 1, 5, 10, 11, len(packed) // 2, len(packed) - 8, len(packed) - 1):
-        write(f"gzip-{cut}", LAYER, packed[:cut], diff_id)
+        write(f"gzip-{cut}", LAYER + IN_GZIP, packed[:cut], diff_id)
     # The blob is shorter or longer than its descriptor says, or another of the same length. Some of
     # that is known when the image is opened, before a layer is.
     anywhere = r"^veneer: driver load: .*"
@@ -175,11 +178,11 @@ def main():
     write("blob-other", LAYER + ".*digest", gzip(archive + END), diff_id, digest)
     write("diff-id", LAYER + ".*digest", packed, oci_layout.digest_of(b"other"))
     write("diff-id-plain", LAYER + ".*digest", archive, oci_layout.digest_of(b"other"))
-    write("gzip-then-garbage", LAYER, packed + b"garbage", diff_id)
-    write("gzip-crc", LAYER, packed[:-8] + b"\0\0\0\0" + packed[-4:], diff_id)
+    write("gzip-then-garbage", LAYER + IN_GZIP, packed + b"garbage", diff_id)
+    write("gzip-crc", LAYER + IN_GZIP, packed[:-8] + b"\0\0\0\0" + packed[-4:], diff_id)
     # A gigabyte of zeros as the data of one PAX header; gzip members in a row are one stream.
     zeros = gzip(header(b"PaxHeaders/x", kind=b"x", size=1 << 30)) + gzip(bytes(1 << 24)) * 64
-    write("pax-gigabyte", LAYER + ".*", zeros, diff_id)
+    write("pax-gigabyte", LAYER + '.*PaxHeaders/x.*offset 0\\b', zeros, diff_id)
 
     (out / "cases").write_text("".join(cases))
 
