@@ -113,6 +113,7 @@ StoreOptions store_options(const Settings& settings) {
   StoreOptions options{.root = absolute(settings.root),
                        .run = absolute(settings.run),
                        .is_volatile = settings.is_volatile,
+                       .leaves_trash = true,
                        .form = {}};
   if (!settings.form.empty())
     options.form = settings.form == "packed" ? Form::packed : Form::directory;

@@ -19,13 +19,6 @@ UniqueFd open_or_make_dir_at(int dir, PathView name, bool& is_new) {
   return open_dir_at(dir, name);
 }
 
-// Deletes a tree of the store. A snapshot may still be mounted inside.
-void remove_unused(int dir, const RelPath& name) {
-  const RelPath merged = name / kMergedName.c_str();
-  while (is_mount_point_at(dir, merged)) (void)unmount_at(dir, merged, Unmount::detach);
-  (void)remove_tree_at(dir, name);
-}
-
 // Nothing if another process has it and is left to it, or has deleted it just now.
 void remove_unlocked(int dir, const RelPath& name, DeletedByOthers others) {
   const std::optional<struct stat> status = maybe_stat_at(dir, name);
@@ -44,7 +37,7 @@ void remove_unlocked(int dir, const RelPath& name, DeletedByOthers others) {
     lock_fd(tree->get());
   else if (!try_lock_fd(tree->get()))
     return;
-  remove_unused(dir, name);
+  (void)remove_tree_and_mounts_at(dir, name);  // a snapshot may still be mounted inside
 }
 
 void remove_all_unlocked(int dir, DeletedByOthers others, std::exception_ptr& first_error) {
@@ -127,7 +120,7 @@ StagingDir::StagingDir(StagingDir&&) noexcept = default;
 StagingDir::~StagingDir() {
   if (!dir_ || is_published_) return;
   try {
-    remove_unused(layout_.staging(), name_);
+    (void)remove_tree_and_mounts_at(layout_.staging(), name_);
   } catch (const std::exception&) {
     // The error that led here is the one to report; empty_trash() gets what is left.
   }

@@ -104,6 +104,14 @@ bool is_damaged(const Layout& layout) {
   }
 }
 
+// What cannot be deleted is no reason not to open the store.
+void try_empty_trash(const Layout& layout) {
+  try {
+    empty_trash(layout);
+  } catch (const Error&) {
+  }
+}
+
 }  // namespace
 
 OpenMark::OpenMark(const Layout& layout, bool is_volatile) : layout_(layout) {
@@ -178,7 +186,7 @@ void recover(Store& store) {
     clear_orphans(transaction, store.layout(), store.lowers());
     restore_new_snapshots(store, transaction);
   }
-  empty_trash(store.layout());
+  if (!store.options().leaves_trash) try_empty_trash(store.layout());
   store.open_mark().forget_dead(dead);
 }
 

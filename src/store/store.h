@@ -23,6 +23,9 @@ struct StoreOptions {
   // Nothing is synced: a power cut may lose or damage what was written since. A crash of the
   // process alone does not.
   bool is_volatile = false;
+  // What crashes left in trash/ and staging/ is left to a TrashThread: a big tree would be waited
+  // for.
+  bool leaves_trash = false;
   // How new layers are kept; by default packed where the kernel can mount that from <root>.
   std::optional<Form> form;
 };

@@ -1,5 +1,6 @@
 // What crashes and power cuts leave of a store, and several processes at once.
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,6 +54,39 @@ TEST_F(Local, OrphansAreLookedForOnlyAfterADeath) {
   EXPECT_TRUE(list_dir(store().layout().trash()).empty());
   EXPECT_EQ(marks().size(), 1u);
   EXPECT_EQ(names_in(store().layout().snapshots()).size(), 2u);
+}
+
+// Nor a mount that somebody left in a snapshot; it is detached, not followed.
+TEST_F(Local, TrashThatCannotBeDeletedKeepsNobodyOut) {
+  const UniqueFd precious = scratch_.make("precious");
+  write_file_at(precious.get(), "data", "", 0644);
+  const UniqueFd trash = dup_fd(store().layout().trash());
+  for (const PathView path : {PathView("stuck"), PathView("mounted"), PathView("mounted/fs")})
+    make_dir_at(trash.get(), path, 0700);
+  write_file_at(trash.get(), "stuck/f", "", 0644);
+  test::set_immutable(trash.get(), "stuck/f", true);
+  ASSERT_EQ(::mount((scratch_.path() + "/precious").c_str(),
+                    (path_of(trash.get()) + "/mounted/fs").c_str(), "", MS_BIND, nullptr),
+            0);
+  write_file_at(open_dir_at(store().layout().root(), "opened").get(), "dead", "", 0600);
+  reopen();
+  EXPECT_EQ(marks().size(), 1u);
+  EXPECT_EQ(list_dir(trash.get()), std::vector<std::string>{"stuck"});
+  EXPECT_TRUE(exists_at(precious.get(), "data"));
+  snapshots().prepare("key", "", {});
+  test::set_immutable(trash.get(), "stuck/f", false);
+  snapshots().cleanup();
+  EXPECT_TRUE(list_dir(trash.get()).empty());
+}
+
+TEST_F(Local, TrashIsLeftToAThreadIfAsked) {
+  make_dir_at(store().layout().trash(), "much", 0700);
+  write_file_at(open_dir_at(store().layout().root(), "opened").get(), "dead", "", 0600);
+  StoreOptions options = test::options_in(scratch_.path());
+  options.leaves_trash = true;
+  const Store other(options);
+  EXPECT_EQ(marks().size(), 2u);
+  EXPECT_TRUE(exists_at(store().layout().trash(), "much"));
 }
 
 TEST_F(Local, WhatAPowerCutTookOfNewSnapshotsIsMadeAnew) {
