@@ -65,11 +65,13 @@ std::optional<std::string> maybe_value(const Map& map, std::string_view key) {
 }
 
 // The DiffID of the blob, as somebody says. The first to say anything is the nearest to what
-// containerd will compare the answer with.
-std::optional<Digest> said_diff_id(const SnapshotRecord& target, const LayerDescriptor& layer,
-                                   Blobs& blobs) {
+// containerd will compare the answer with; then comes the store, which has read it before.
+std::optional<Digest> said_diff_id(Store& store, const SnapshotRecord& target,
+                                   const LayerDescriptor& layer, Blobs& blobs) {
   std::optional<std::string> said = maybe_value(target.info.labels, kDiffIdLabel);
-  if (!said) said = blobs.maybe_label(layer.digest, kUncompressedLabel);
+  if (said) return maybe_digest(*said);
+  if (auto read = store.meta().read().maybe_diff_id(layer.digest)) return read;
+  said = blobs.maybe_label(layer.digest, kUncompressedLabel);
   if (!said) said = maybe_value(layer.annotations, kUncompressedLabel);
   if (said) return maybe_digest(*said);
   if (maybe_layer_compression(layer.media_type) == Compression::none) return layer.digest;
@@ -79,7 +81,7 @@ std::optional<Digest> said_diff_id(const SnapshotRecord& target, const LayerDesc
 // A wrong hint must not fail what can be read: only what the store has is looked for.
 std::optional<Digest> known_diff_id(Store& store, const SnapshotRecord& target,
                                     const LayerDescriptor& layer, Blobs& blobs) {
-  const std::optional<Digest> said = said_diff_id(target, layer, blobs);
+  const std::optional<Digest> said = said_diff_id(store, target, layer, blobs);
   if (!said || !store.meta().read().maybe_layer(*said)) return std::nullopt;
   return said;
 }
@@ -99,8 +101,10 @@ bool is_alone(const SnapshotInfo& target) {
        target.variant->diff_id.str());
 }
 
-// Nothing, with nothing done, if the layer is to be staged again.
-std::optional<AppliedLayer> publish(Store& store, const SnapshotRecord& seen, OneLayer& layer) {
+// Nothing, with nothing done, if the layer is to be staged again. `read` is the blob, if all of it
+// was.
+std::optional<AppliedLayer> publish(Store& store, const SnapshotRecord& seen, OneLayer& layer,
+                                    const std::optional<Digest>& read) {
   const bool was_read = !layer.layer().existed;
   Meta::Transaction transaction = store.meta().write();
   auto target = maybe_snapshot_at(transaction, seen.space, seen.id);
@@ -120,6 +124,7 @@ std::optional<AppliedLayer> publish(Store& store, const SnapshotRecord& seen, On
   target->info.updated = now();
   transaction.update_snapshot(*target);
   const AppliedLayer applied = describe(transaction, target->variant->diff_id, was_read);
+  if (read && read != applied.diff_id) transaction.add_layer_blob(applied.diff_id, *read);
   transaction.commit();
   orphans.done();
   return applied;
@@ -183,12 +188,13 @@ AppliedLayer fill(Store& store, const SnapshotRecord& target, const ApplyJob& jo
   blob.blob_size = job.layer.size_bytes;
   blob.open = [&] { return open_stoppable(job.layer.digest, blobs); };
   blob.is_alone = is_alone(target.info);
+  const auto read = known ? std::nullopt : blob.blob_digest;
   std::optional<ReadAhead::Turn> turn;
   if (ahead != nullptr) turn.emplace(*ahead, job.layer.digest);
   const auto layer = stage(store, target, std::move(blob), blobs, turn);
   for (;;) {
     if (blobs.is_cancelled()) fail(Code::unavailable, "cancelled");
-    if (auto applied = publish(store, target, *layer)) {
+    if (auto applied = publish(store, target, *layer, read)) {
       store.discard_snapshot(target.id);  // an empty directory, which no mount names any more
       applied->times = layer->layer().times;
       return *applied;
@@ -225,7 +231,7 @@ void attach_known_layer(Store& store, std::string_view space, std::string_view k
   blob.is_alone = is_alone(target->info);
   try {
     OneLayer layer(store, target->parent, std::move(blob));
-    if (!publish(store, *target, layer)) return;
+    if (!publish(store, *target, layer, std::nullopt)) return;
   } catch (const Error&) {
     return;  // it is applied like any other, and says then what is wrong
   }

@@ -18,14 +18,14 @@ constexpr uint64_t kLogRoom = 2 << 20;  // twice what it has when it is written 
 
 // "VNER". SQLite keeps it in the file for file(1) and for us.
 constexpr int64_t kApplicationId = 0x564e4552;
-constexpr int64_t kSchemaVersion = 2;
+constexpr int64_t kSchemaVersion = 3;
 constexpr size_t kIdentityBytes = 16;
 // Idle connections beyond these are closed.
 constexpr size_t kIdleConnections = 8;
 
 // docs/FORMAT.md explains it. Ids are never used again (AUTOINCREMENT): they name directories and
 // mounts.
-constexpr const char* kSchema = R"(
+constexpr const char* kTables = R"(
 CREATE TABLE store(
   identity TEXT NOT NULL
 ) STRICT;
@@ -93,8 +93,16 @@ CREATE TABLE blobs(
   size_bytes INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 )";
-// From schema 1. What has it open and knows no other goes on: its statements name their columns.
-constexpr const char* kFromSchema1 = "ALTER TABLE layers ADD COLUMN checksum INTEGER";
+// From older schemas. Who has one open and knows no other goes on: its statements name their
+// columns.
+constexpr const char* kSinceSchema2 = "ALTER TABLE layers ADD COLUMN checksum INTEGER";
+constexpr const char* kSinceSchema3 = R"(
+CREATE TABLE layer_blobs(
+  digest BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
+  layer INTEGER NOT NULL REFERENCES layers(id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX layer_blobs_layer ON layer_blobs(layer);
+)";
 
 int64_t query_integer(SqlConnection& sql, std::string_view text) {
   SqlQuery query(sql, text);
@@ -153,11 +161,12 @@ void Meta::Connection::make_schema(const Layout& layout) {
   sql_.run("BEGIN IMMEDIATE");
   const int64_t schema = schema_of(sql_);
   if (schema == 0) {
-    sql_.run(kSchema);
+    sql_.run(kTables);
     SqlQuery(sql_, "INSERT INTO store(identity) VALUES (?1)", random_name()).run();
   } else if (schema == 1) {
-    sql_.run(kFromSchema1);
+    sql_.run(kSinceSchema2);
   }
+  if (schema < 3) sql_.run(kSinceSchema3);
   sql_.run(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}", kApplicationId,
                        kSchemaVersion));
   sql_.run("COMMIT");

@@ -115,8 +115,12 @@ class Meta::Transaction {
   std::vector<LayerRecord> list_layers();  // by id
   std::vector<VariantRecord> list_variants(int64_t layer);
   std::optional<VariantRecord> maybe_variant(int64_t layer, std::string_view name);
-  int64_t add_layer(const LayerRecord& layer);        // already_exists
-  int64_t add_variant(const VariantRecord& variant);  // already_exists
+  int64_t add_layer(const LayerRecord& layer);  // already_exists
+  // The DiffID of a compressed layer that add_layer_blob() was told of: by who has read it whole,
+  // as nobody else's word is good enough. It is forgotten with the layer.
+  std::optional<Digest> maybe_diff_id(const Digest& blob);
+  void add_layer_blob(const Digest& diff_id, const Digest& blob);  // no error if it is there
+  int64_t add_variant(const VariantRecord& variant);               // already_exists
   // Layers that no snapshot has any more. Their rows and their variants' are removed and returned,
   // for the caller to unmount and discard after the commit.
   struct Unused {

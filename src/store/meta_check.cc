@@ -32,10 +32,13 @@ struct Reference {
   std::string_view target;
   std::string_view sql;  // id, name, whether it is lone
 };
-constexpr std::array<Reference, 8> kReferences = {{
+constexpr std::array<Reference, 9> kReferences = {{
     {"variants", "layers",
      "SELECT id, name || ' of a layer', NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.variant ="
      " v.id) FROM variants v WHERE layer NOT IN (SELECT id FROM layers)"},
+    {"layer_blobs", "layers",
+     "SELECT 0, 'blob ' || lower(hex(digest)) || ' of layer ' || layer, 1 FROM layer_blobs"
+     " WHERE layer NOT IN (SELECT id FROM layers)"},
     {"snapshots", "snapshots",
      "SELECT id, 'snapshot ' || space || '/' || key, 0 FROM snapshots WHERE parent IS NOT NULL AND"
      " parent NOT IN (SELECT id FROM snapshots)"},
@@ -108,8 +111,9 @@ class LoneRows::Writer {
 };
 
 int64_t LoneRows::remove_lone_rows() const {
-  constexpr std::array<std::string_view, 2> kDeletes = {
+  constexpr std::array<std::string_view, 3> kDeletes = {
       "DELETE FROM labels WHERE snapshot NOT IN (SELECT id FROM snapshots)",
+      "DELETE FROM layer_blobs WHERE layer NOT IN (SELECT id FROM layers)",
       "DELETE FROM variants WHERE layer NOT IN (SELECT id FROM layers) AND id NOT IN"
       " (SELECT variant FROM snapshots WHERE variant IS NOT NULL)"};
   Writer writer(layout_, is_volatile_);

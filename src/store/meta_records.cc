@@ -218,6 +218,22 @@ int64_t Meta::Transaction::add_layer(const LayerRecord& layer) {
   return sql.last_id();
 }
 
+std::optional<Digest> Meta::Transaction::maybe_diff_id(const Digest& blob) {
+  SqlQuery row(impl_->sql(),
+               "SELECT l.diff_id FROM layer_blobs b JOIN layers l ON l.id = b.layer"
+               " WHERE b.digest = ?1",
+               blob);
+  return row.next() ? std::optional(row.digest(0)) : std::nullopt;
+}
+
+void Meta::Transaction::add_layer_blob(const Digest& diff_id, const Digest& blob) {
+  SqlQuery(impl_->writer(),
+           "INSERT INTO layer_blobs(digest, layer) SELECT ?2, id FROM layers WHERE diff_id = ?1"
+           " ON CONFLICT DO NOTHING",
+           diff_id, blob)
+      .run();
+}
+
 int64_t Meta::Transaction::add_variant(const VariantRecord& variant) {
   SqlConnection& sql = impl_->writer();
   SqlQuery insert(sql,

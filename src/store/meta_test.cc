@@ -534,6 +534,8 @@ TEST_F(DatabaseTest, OfANewerVersionIsNotTouched) {
   EXPECT_EQ(read("store.db"), merged);
 }
 
+constexpr const char* kToSchema1 =
+    "DROP TABLE layer_blobs; ALTER TABLE layers DROP COLUMN checksum; PRAGMA user_version = 1";
 // As schema 1 had them.
 constexpr std::string_view kAddLayerOfSchema1 =
     "INSERT INTO layers(diff_id, tar_bytes, file_bytes, depends_on_lower) VALUES (?1, 1, 1, 0)";
@@ -541,7 +543,7 @@ constexpr std::string_view kAddLayerOfSchema1 =
 TEST_F(DatabaseTest, OfAnOlderVersionIsBroughtUpToDate) {
   const std::string identity = Meta(layout_, false).identity();
   SqlConnection old(path());
-  old.run("ALTER TABLE layers DROP COLUMN checksum; PRAGMA user_version = 1");
+  old.run(kToSchema1);
   SqlQuery(old, kAddLayerOfSchema1, Sha256::of("before")).run();
 
   Meta meta(layout_, false);
@@ -559,11 +561,30 @@ TEST_F(DatabaseTest, OfAnOlderVersionIsBroughtUpToDate) {
   EXPECT_EQ(meta.read().maybe_layer(Sha256::of("after")).value().checksum, std::nullopt);
 }
 
+TEST_F(DatabaseTest, OfVersion2HasNoBlobsOfLayersYet) {
+  {
+    Meta meta(layout_, false);
+    Meta::Transaction transaction = meta.write();
+    transaction.add_layer({.diff_id = Sha256::of("layer"), .checksum = 7});
+    transaction.commit();
+  }
+  SqlConnection(path()).run("DROP TABLE layer_blobs; PRAGMA user_version = 2");
+  Meta meta(layout_, false);
+  EXPECT_EQ(meta.read().maybe_layer(Sha256::of("layer")).value().checksum, 7u);
+  Meta::Transaction transaction = meta.write();
+  transaction.add_layer_blob(Sha256::of("layer"), Sha256::of("blob"));
+  transaction.add_layer_blob(Sha256::of("layer"), Sha256::of("blob"));
+  transaction.add_layer_blob(Sha256::of("none"), Sha256::of("other"));
+  transaction.commit();
+  EXPECT_EQ(meta.read().maybe_diff_id(Sha256::of("blob")), Sha256::of("layer"));
+  EXPECT_EQ(meta.read().maybe_diff_id(Sha256::of("other")), std::nullopt);
+}
+
 TEST_F(DatabaseTest, SeveralMayBringItUpToDate) {
   {
     const Meta made(layout_, false);
   }
-  SqlConnection(path()).run("ALTER TABLE layers DROP COLUMN checksum; PRAGMA user_version = 1");
+  SqlConnection(path()).run(kToSchema1);
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i)
     threads.emplace_back([&] { EXPECT_TRUE(Meta(layout_, false).read().list_layers().empty()); });

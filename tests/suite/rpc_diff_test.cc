@@ -96,6 +96,28 @@ TEST_F(RpcDiff, AKnownLayerIsAttachedUnread) {
   EXPECT_EQ(count_layers(), 1u);
 }
 
+// Nor is one whose blob was read before, of which nobody says anything any more.
+TEST_F(RpcDiff, AKnownBlobIsAttachedUnread) {
+  const Blob blob = add_blob(compress(base_tar(), Compression::gzip), kGzip);
+  const Blob other = add_blob(compress(base_tar(), Compression::zstd), kOciZstd);
+  const std::string diff_id = Sha256::of(base_tar()).str();
+  ASSERT_EQ(unpack(blob, "one", "").digest, diff_id);
+  int reads = containerd_.reads();
+  EXPECT_EQ(unpack(blob, "two", "").digest, diff_id);
+  EXPECT_EQ(containerd_.reads(), reads);
+  EXPECT_EQ(tree("two"), tree("one"));
+  EXPECT_EQ(unpack(other, "three", "").digest, diff_id);
+  EXPECT_GT(containerd_.reads(), reads);
+  reads = containerd_.reads();
+  EXPECT_EQ(unpack(other, "four", "").digest, diff_id);
+  EXPECT_EQ(containerd_.reads(), reads);
+  // It is forgotten with its layer.
+  for (const char* const name : {"one", "two", "three", "four"}) snapshots_->remove(name);
+  EXPECT_EQ(store_.meta().read().maybe_diff_id(blob.digest), std::nullopt);
+  EXPECT_EQ(unpack(blob, "one", "").digest, diff_id);
+  EXPECT_GT(containerd_.reads(), reads);
+}
+
 TEST_F(RpcDiff, AWrongHintIsNoHarm) {
   Blob blob = add_blob(compress(base_tar(), Compression::gzip), kGzip,
                        {{kLabel, Sha256::of("of nothing here").str()}});
