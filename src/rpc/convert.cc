@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "base/limits.h"
+
 namespace veneer {
 
 namespace {
@@ -9,8 +11,6 @@ namespace {
 // Each byte may be written as three in the trailer, and clients take 8 KiB of trailers together.
 constexpr size_t kStatusBytes = 2048;
 constexpr std::string_view kCut = " [...]";
-// A snapshot must fit into an answer, which is a message of 16 MiB.
-constexpr size_t kLabelsBytes = 1 << 20;
 
 snapshots_v1::Kind to_proto(Kind kind) {
   switch (kind) {
@@ -88,8 +88,9 @@ SnapshotInfo from_proto(const snapshots_v1::Info& info) {
 Labels from_proto(const ProtoLabels& labels) {
   size_t size_bytes = 0;
   for (const auto& [key, value] : labels) size_bytes += key.size() + value.size();
-  if (size_bytes > kLabelsBytes)
-    fail(Code::invalid_argument, "labels of {} bytes; {} are allowed", size_bytes, kLabelsBytes);
+  if (size_bytes > limits::kLabelsBytes)
+    fail(Code::invalid_argument, "labels of {} bytes; {} are allowed", size_bytes,
+         limits::kLabelsBytes);
   return {labels.begin(), labels.end()};
 }
 

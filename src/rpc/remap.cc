@@ -71,10 +71,21 @@ RemappingSnapshotter::RemappingSnapshotter(Snapshotter& inner, Store& store, std
     : ForwardingSnapshotter(inner), store_(store), space_(space) {
   this->inner().walk({}, [&](const SnapshotInfo& info) {
     if (info.kind == Kind::committed) return;
-    if (const auto maps = maybe_maps(info.labels)) map_of_key_[info.name] = name_of(*maps);
+    try {
+      if (const auto maps = maybe_maps(info.labels)) map_of_key_[info.name] = name_of(*maps);
+    } catch (const Error&) {
+      // A label that a server without maps has taken: it has no clones, and mounts() will refuse
+      // it.
+    }
   });
   const std::scoped_lock lock(mutex_);
   sweep();
+}
+
+SnapshotInfo RemappingSnapshotter::update(const SnapshotInfo& info,
+                                          const std::vector<std::string>& fields) {
+  (void)maybe_maps(info.labels);  // refuses what no mounts could be made of
+  return inner().update(info, fields);
 }
 
 std::vector<Mount> RemappingSnapshotter::mounts(std::string_view key) {

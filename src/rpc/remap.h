@@ -34,6 +34,7 @@ class RemappingSnapshotter final : public ForwardingSnapshotter {
   // nothing needs any more.
   RemappingSnapshotter(Snapshotter& inner, Store& store, std::string_view space);
 
+  SnapshotInfo update(const SnapshotInfo& info, const std::vector<std::string>& fields) override;
   std::vector<Mount> mounts(std::string_view key) override;
   // invalid_argument for maps that are none, or do not hold the owner of the top directory;
   // unsupported where the kernel or the file system cannot map.

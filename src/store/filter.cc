@@ -214,17 +214,19 @@ struct SnapshotFilter::Term {
     return found->second;
   }
 
+  // What is not there is "" to all but the first two.
   bool matches(const SnapshotInfo& info) const {
     const std::optional<std::string_view> has = find(info);
+    const std::string_view text = has.value_or("");
     switch (comparison) {
       case Operator::present:
         return has.has_value();
       case Operator::equal:
         return has == value;
       case Operator::unequal:
-        return has != value;
+        return text != value;
       case Operator::matches:
-        return has && std::regex_search(has->begin(), has->end(), *pattern);
+        return std::regex_search(text.begin(), text.end(), *pattern);
     }
     return false;
   }

@@ -83,7 +83,10 @@ TEST(Filter, RegularExpressions) {
   EXPECT_TRUE(takes({"name~=/r \\d+$/"}));
   EXPECT_TRUE(takes({"name~=|layer.1|"}));
   EXPECT_TRUE(takes({"labels.app~=(web|db),kind==committed"}));
-  EXPECT_FALSE(takes({"labels.none~=.*"}));
+  EXPECT_TRUE(takes({"labels.none~=.*"}));  // as containerd has it
+  EXPECT_FALSE(takes({"labels.none~=.+"}));
+  EXPECT_FALSE(takes({"labels.none!=\"\""}));
+  EXPECT_FALSE(takes({"labels.none==\"\""}));
   // It ends, and soon.
   SnapshotInfo info = sample();
   info.labels["app"] = std::string(2000, 'a');

@@ -33,10 +33,16 @@ void check_key(std::string_view key, std::string_view what) {
 }
 
 void check_labels(const Labels& labels) {
-  for (const auto& [key, value] : labels)
-    if (key.size() + value.size() > limits::kLabelBytes)
-      fail(Code::invalid_argument, "label {} has {} bytes; {} are allowed", key.substr(0, 64),
-           key.size() + value.size(), limits::kLabelBytes);
+  size_t all = 0;
+  for (const auto& [key, value] : labels) {
+    const size_t size = key.size() + value.size();
+    if (size > limits::kLabelBytes)
+      fail(Code::invalid_argument, "label {} has {} bytes; {} are allowed", key.substr(0, 64), size,
+           limits::kLabelBytes);
+    all += size;
+  }
+  if (all > limits::kLabelsBytes)
+    fail(Code::invalid_argument, "labels of {} bytes; {} are allowed", all, limits::kLabelsBytes);
 }
 
 // The committed snapshot of that name. not_found; `not_committed` for another kind.

@@ -182,6 +182,25 @@ TEST_F(RpcRemap, ClonesGoWithTheLastThatNeedsThem) {
   EXPECT_EQ(count_clones(), 0u);
 }
 
+// A server without maps takes any label.
+TEST_F(RpcRemap, ALabelThatIsNoMapEndsOneSnapshotAlone) {
+  remote().prepare("good", "packed", pod_);
+  served_.snapshotter->prepare("bad", "packed", maps("nonsense", "0:1:1"));
+  RemappingSnapshotter again(*served_.snapshotter, served_.store, "containerd");
+  EXPECT_EQ(again.mounts("good"), remote().mounts("good"));
+  EXPECT_THROW(again.mounts("bad"), Error);
+  SnapshotInfo info = again.stat("good");
+  info.labels[std::string(kUidMapping)] = "x";
+  try {
+    remote().update(info, {});
+    ADD_FAILURE() << "taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+  }
+  again.remove("bad");
+  EXPECT_EQ(again.stat("good").labels, pod_);
+}
+
 TEST_F(RpcRemap, WhatCannotBeMappedLeavesNothing) {
   for (const auto& [uids, gids] : {std::pair("0:1", "0:100000:65536"),
                                    {"nonsense", "0:1:1"},

@@ -319,6 +319,19 @@ void update_changes_labels_only(SnapshotterTest& t) {
   info.name = "none";
   EXPECT_EQ(code_of([&] { t.snapshots->update(info, {"labels"}); }), Code::not_found);
   EXPECT_EQ(t.snapshots->stat("key").labels, Labels());
+  // All together too, however they came.
+  constexpr size_t kMost = limits::kLabelsBytes / limits::kLabelBytes;
+  const auto add = [&](size_t index) {
+    const std::string key = fmt::format("{:04}", index);
+    info.labels = {{key, std::string(limits::kLabelBytes - key.size(), 'v')}};
+    t.snapshots->update(info, {"labels." + key});
+  };
+  info.name = "key";
+  for (size_t index = 0; index < kMost; ++index) add(index);
+  EXPECT_EQ(code_of([&] { add(kMost); }), Code::invalid_argument);
+  EXPECT_EQ(t.snapshots->stat("key").labels.size(), kMost);
+  info.labels.clear();
+  t.snapshots->update(info, {});
   // Committed ones too.
   t.snapshots->commit("name", "key", {});
   info = t.snapshots->stat("name");
