@@ -66,7 +66,8 @@ inline constexpr size_t kHttpHeadBytes = 8192;
 inline constexpr uint64_t kPluginJsonBytes = 1 << 20;
 
 // Snapshots: keys and names; a label's key and value together, as containerd has it; all labels of
-// a snapshot, which go into one message of containerd's 16 MiB; and as many layers as overlayfs merges.
+// a snapshot, which go into one message (containerd's limit: 16 MiB); and as many layers as
+// overlayfs merges.
 inline constexpr size_t kSnapshotKeyBytes = 4096;
 inline constexpr size_t kLabelBytes = 4096;
 inline constexpr size_t kLabelsBytes = 1 << 20;

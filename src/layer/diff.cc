@@ -490,6 +490,8 @@ class TarVisitor : public Visitor {
     entry_.uid = options_.id_maps.uids.to_container(st.st_uid);
     entry_.gid = options_.id_maps.gids.to_container(st.st_gid);
     entry_.modified.seconds = st.st_mtim.tv_sec;
+    if (options_.keeps_nanoseconds)
+      entry_.modified.nanoseconds = static_cast<uint32_t>(st.st_mtim.tv_nsec);
     if (options_.epoch) entry_.modified.seconds = std::min(st.st_mtim.tv_sec, *options_.epoch);
     for (const Xattr& xattr : item.found.xattrs)
       entry_.xattrs.push_back(

@@ -48,6 +48,9 @@ struct DiffOptions {
   IdMaps id_maps;  // host ids on disk -> container ids in the tar
   // Times later than this are clamped to it (SOURCE_DATE_EPOCH).
   std::optional<int64_t> epoch;
+  // For a layer that takes the place of `now`. One for others has whole seconds, as what Docker and
+  // containerd write: some readers round.
+  bool keeps_nanoseconds = false;
 };
 
 // What a person would call changed, as Docker lists it, sorted by path. Directories above a change
@@ -64,9 +67,9 @@ uint64_t diff_size(const View& now, const std::optional<View>& before);
 // Writes the layer tar that makes `now` of `before`, or of nothing: what is listed, and directories
 // of which only the time (in seconds) differs. In each directory the names are sorted bytewise,
 // explicit whiteouts first, a directory before what is in it. Whiteouts have mtime 0, all else
-// whole seconds. The top directory is there as "./" only if it differs from before's, or, without a
-// before, from 0755 root:root without xattrs (its time aside). Sockets are not there, as in no tar;
-// one in place of something else is written as a removal.
+// whole seconds unless asked. The top directory is there as "./" only if it differs from before's,
+// or, without one, from 0755 root:root without xattrs (its time aside). Sockets are not there, as
+// in no tar; one in place of something else is written as a removal.
 //
 // Hard links go to the first name of their inode. All names of an inode are in the tar, unless
 // before has the very same inode there, also those that are not listed, so that each group of links

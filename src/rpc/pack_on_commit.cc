@@ -19,7 +19,9 @@ bool can_be_packed(Store& store, const SnapshotRecord& snapshot, const CommitOpt
 
 void stage(Store& store, const SnapshotRecord& snapshot, std::optional<OneLayer>& layer) {
   LayerBlob blob;
-  blob.write = [&](Sink& to) { store.write_layer(snapshot.id, to); };
+  blob.write = [&](Sink& to) {
+    store.write_layer(snapshot.id, to, {.id_maps = {}, .epoch = {}, .keeps_nanoseconds = true});
+  };
   layer.emplace(store, snapshot.parent, std::move(blob));
 }
 

@@ -128,5 +128,24 @@ ctr images rm --sync $image $deep >/dev/null
 no_snapshots() { [[ $(snapshots) == 0 ]]; }
 wait_until 20 no_snapshots || fail "snapshots are left: $(snapshot ls)"
 expect_empty_store
+
+# --- layers that are packed when they are committed ------------------------------------------
+
+expect "packed layers so far" 0 "$(layers)"
+veneerd_stop
+VENEERD_OPTIONS+=(--pack-on-commit)
+veneerd_start
+wait_until 10 answers_again || fail "containerd does not find the server that packs"
+import "$scratch/image/oci.tar"
+expect "packed layers" 4 "$(layers)"
+# The index has the names of overlayfs's marks for user namespaces, too.
+tree_lines() {
+  python3 "$support/tree_lines.py" "$@" | tail -n +2 | sed 's/ user\.overlay\.origin=$//'
+}
+same_tree packed "$scratch/image/oci:v1" "$(top_of)" 77
+expect "a container on packed layers" cake "$(run --rm $image packed ls /srv/menu)"
+ctr images rm --sync $image >/dev/null
+wait_until 20 no_snapshots || fail "snapshots are left: $(snapshot ls)"
+expect_empty_store
 veneerd_stop
 containerd_kill

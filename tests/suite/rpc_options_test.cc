@@ -37,7 +37,9 @@ class RpcPacking : public testing::Test {
       write_file_at(mounted.dir(), "low", "1", 0644);
     write_file_at(mounted.dir(), RelPath::parse("of-" + key), key, 0600);
     chown_at(mounted.dir(), RelPath::parse("of-" + key), 5, 6);
+    set_times_at(mounted.dir(), RelPath::parse("of-" + key), kTime, kTime);
   }
+  static constexpr timespec kTime{.tv_sec = 1600000000, .tv_nsec = 123456789};
   std::string names(const std::string& name) {
     const test::ClientMount seen(remote().view("look-" + name, name, {}), path());
     return test::names_of(seen.dir());
@@ -68,6 +70,7 @@ TEST_F(RpcPacking, WhatIsCommittedBecomesALayer) {
   EXPECT_EQ(names("base"), "low of-a");
   EXPECT_EQ(names("top"), "of-a of-b");  // the whiteout is there
   const test::ClientMount seen(remote().view("look", "top", {}), path());
+  EXPECT_EQ(stat_at(seen.dir(), "of-b").st_mtim.tv_nsec, kTime.tv_nsec);
   EXPECT_EQ(stat_at(seen.dir(), "of-b").st_uid, 5u);
   EXPECT_EQ(stat_at(seen.dir(), "of-b").st_gid, 6u);
 }

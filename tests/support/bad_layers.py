@@ -109,7 +109,8 @@ def tar_cases():
 
     yield "climbing-name", file(b"../escape") + END, entry("../escape")
     yield "climbing-inside", file(b"a/../../escape") + END, entry("escape")
-    yield "climbing-pax", pax(record(b"path", b"a/../../escape")) + file(b"x") + END, entry("escape")
+    climbing = pax(record(b"path", b"a/../../escape"))
+    yield "climbing-pax", climbing + file(b"x") + END, entry("escape")
     yield "climbing-long", gnu(b"L", b"../" * 50 + b"escape") + file(b"x") + END, entry("escape")
     yield "climbing-link", header(b"l", kind=b"1", link=b"../../../etc/passwd") + END, entry("l")
     yield "absolute-link", header(b"l", kind=b"1", link=b"/etc/passwd") + END, entry("l")
@@ -122,7 +123,8 @@ def tar_cases():
     yield "device-0-0", header(b"hide", kind=b"3") + END, entry("hide")
     yield "device-too-large", header(b"dev", kind=b"3", devices=(0o7777777, 1)) + END, entry("dev")
     for name in (b".wh.", b".wh..", b".wh..."):
-        yield f"whiteout{name.decode()}", file(b"d/" + name, b"") + END, entry("d/" + name.decode())
+        path = b"d/" + name
+        yield f"whiteout{name.decode()}", file(path, b"") + END, entry(path.decode())
 
     deep = b"d/" * 10000 + b"file"
     yield "deep-pax", pax(record(b"path", deep)) + file(b"x") + END, entry("d/d")
