@@ -6,7 +6,6 @@
 #include <memory>
 
 #include "base/error.h"
-#include "base/limits.h"
 #include "bin/answers.h"
 #include "bin/command.h"
 #include "bin/json_out.h"

@@ -8,7 +8,6 @@
 
 #include "base/at.h"
 #include "base/error.h"
-#include "base/limits.h"
 #include "graphdriver/id_lock.h"
 #include "graphdriver/trash_thread.h"
 #include "mount/mapped_overlay.h"

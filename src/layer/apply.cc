@@ -15,7 +15,6 @@
 
 #include "base/at.h"
 #include "base/error.h"
-#include "base/limits.h"
 #include "layer/entry_rules.h"
 #include "layer/file_writer.h"
 #include "layer/made_names.h"
@@ -139,9 +138,13 @@ class Applier {
   void make_hard_link(const tar::Entry& entry) {
     finish_writing();
     assign_entry_path(target_, entry.link_target, "the link's target");
-    const std::shared_ptr<const UniqueFd> dir =
-        open_target(target_.parent()) ? parent().fd : nullptr;
-    VENEER_CHECK(open_target(path_.parent()));
+    RelPath target_parent;
+    target_parent.assign_part(target_.parent());
+    std::optional<UniqueFd> dir = maybe_resolve_in_root(root_, target_parent, O_PATH | O_DIRECTORY);
+    if (!dir) {  // as open_target() has it, without another directory to work in
+      dir = maybe_resolve_beneath(root_, follow_links(target_parent.str()), O_PATH | O_DIRECTORY);
+      VENEER_CHECK(open_target(path_.parent()));
+    }
     const std::optional<struct stat> st =
         dir ? maybe_stat_at(dir->get(), target_.leaf()) : std::nullopt;
     if (!st) fail(Code::corrupt, "a hard link to \"{}\", which is not there", entry.link_target);
